@@ -1,0 +1,65 @@
+// A wait on a condition that a stop request or a deadline can end.
+// Use for: every blocking wait of the library that takes a stop_token. Internal.
+// Not for: waits without a predicate.
+// Threads: as the condition variable's.
+// Progress: blocking.
+// Callbacks: the predicate runs under the caller's lock.
+// Exceptions: those of the predicate.
+// Lifetime: mutex and condition outlive the wait.
+// Guide: docs/design.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <chrono>
+
+#include "../stop_token.hpp"
+#include "sync.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail {
+
+/// Wakes a waiter when its token stops. Taking the mutex first closes the gap between the waiter's
+/// look at the token and its sleep.
+struct stop_wakes {
+  sync::mutex& mutex;
+  sync::condition_variable& condition;
+
+  void operator()() const noexcept {
+    { const sync::lock_guard<sync::mutex> lock(mutex); }
+    condition.notify_all();
+  }
+};
+
+/// Waits until `ready()` holds, the deadline passes, or `token` stops.
+/// @param lock      held on entry and on return; its mutex guards what `ready` reads
+/// @param deadline  time_point::max() waits for ever
+/// @return the last value of `ready()`
+template <class Predicate>
+bool wait_until(sync::unique_lock<sync::mutex>& lock, sync::condition_variable& condition,
+                std::chrono::steady_clock::time_point deadline, const stop_token& token,
+                Predicate ready) {
+  if (ready()) return true;
+  if (token.stop_requested()) return false;
+  // The callback takes the mutex, and request_stop() may run it in this very thread: register it
+  // unlocked, so that neither can wait for the other.
+  lock.unlock();
+  {
+    const stop_callback<stop_wakes> wake(token, stop_wakes{*lock.mutex(), condition});
+    lock.lock();
+    while (!ready() && !token.stop_requested()) {
+      if (deadline == std::chrono::steady_clock::time_point::max()) {
+        condition.wait(lock);  // woken by whoever makes ready() true, and by stop_wakes
+      } else if (condition.wait_until(lock, deadline) == std::cv_status::timeout) {
+        break;  // woken by the same; here by the deadline
+      }
+    }
+    lock.unlock();
+  }
+  lock.lock();
+  return ready();
+}
+
+}  // namespace detail
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix

@@ -1,0 +1,253 @@
+// The seam: every atomic, fence, lock, wait and thread the library uses, under one name.
+// Use for: all synchronisation inside Veltrix, so that a model checker can take its place. Internal.
+// Not for: users; they have the standard library.
+// Threads: as the standard's.
+// Progress: as the standard's; the heavy fence is a system call.
+// Callbacks: start_thread() runs its function on the new thread, no lock held.
+// Exceptions: none of its own; start_thread() answers an errno instead.
+// Lifetime: a native_thread is joined by its owner before it ends.
+// Guide: docs/design.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <shared_mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "config.hpp"
+
+#if defined(__linux__)
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail::sync {
+
+template <class T>
+using atomic = std::atomic<T>;
+using memory_order = std::memory_order;
+inline constexpr memory_order relaxed = std::memory_order_relaxed;
+inline constexpr memory_order acquire = std::memory_order_acquire;
+inline constexpr memory_order release = std::memory_order_release;
+inline constexpr memory_order acq_rel = std::memory_order_acq_rel;
+inline constexpr memory_order seq_cst = std::memory_order_seq_cst;
+
+using mutex = std::mutex;
+using shared_mutex = std::shared_mutex;
+using condition_variable = std::condition_variable;
+template <class Mutex>
+using lock_guard = std::lock_guard<Mutex>;
+template <class Mutex>
+using unique_lock = std::unique_lock<Mutex>;
+template <class Mutex>
+using shared_lock = std::shared_lock<Mutex>;
+inline constexpr std::defer_lock_t defer_lock{};
+inline constexpr std::try_to_lock_t try_to_lock{};
+
+using thread_id = std::thread::id;
+
+/// The calling thread's id.
+inline thread_id this_thread_id() noexcept {
+  return std::this_thread::get_id();
+}
+
+/// Gives the rest of the time slice away.
+inline void yield() noexcept {
+  std::this_thread::yield();
+}
+
+/// Tells the core that this is a spin loop.
+inline void spin_pause() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// CPUs this process may use, at least 1.
+inline unsigned hardware_threads() noexcept {
+  const unsigned found = std::thread::hardware_concurrency();
+  return found == 0 ? 1 : found;
+}
+
+// Asymmetric fence. A reader calls light(), a writer heavy(); together they order the reader's
+// store before its later load against the writer's store before its later load, as two seq_cst
+// fences would. The writer pays: membarrier(2) makes every running thread of the process execute a
+// full barrier. Where the kernel refuses it, both sides are seq_cst fences.
+enum class fence_mode : std::uint8_t { membarrier, ordered };
+
+namespace fence_detail {
+
+#if defined(__linux__) && defined(SYS_membarrier)
+// From linux/membarrier.h, which is not on every machine that has the call.
+inline constexpr int command_private_expedited = 1 << 3;
+inline constexpr int command_register_private_expedited = 1 << 4;
+
+inline fence_mode choose_mode() noexcept {
+  // TSan knows nothing of membarrier, so it must see ordered operations.
+  if (VELTRIX_TSAN) return fence_mode::ordered;
+  const auto answer = ::syscall(SYS_membarrier, command_register_private_expedited, 0, 0);
+  return answer == 0 ? fence_mode::membarrier : fence_mode::ordered;
+}
+
+inline bool membarrier_now() noexcept {
+  return ::syscall(SYS_membarrier, command_private_expedited, 0, 0) == 0;
+}
+#else
+inline fence_mode choose_mode() noexcept {
+  return fence_mode::ordered;
+}
+inline bool membarrier_now() noexcept {
+  return false;
+}
+#endif
+
+}  // namespace fence_detail
+
+/// How the two fences are made in this process; fixed at the first call, before any fence is used.
+inline fence_mode asymmetric_fence_mode() noexcept {
+  static const fence_mode mode = fence_detail::choose_mode();
+  return mode;
+}
+
+/// The reader's side: a compiler barrier where membarrier works, else a seq_cst fence.
+inline void asymmetric_fence_light(fence_mode mode) noexcept {
+  if (mode == fence_mode::membarrier) {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } else {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+}
+
+/// The writer's side: a system call where membarrier works, else a seq_cst fence.
+/// Aborts if a membarrier that worked at the start is refused later: readers rely on it.
+inline void asymmetric_fence_heavy(fence_mode mode) noexcept {
+  if (mode == fence_mode::membarrier) {
+    if (!fence_detail::membarrier_now()) {
+      misuse("membarrier(2) accepted", "the kernel withdrew membarrier while it was in use",
+             __FILE__, __LINE__);
+    }
+  } else {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+}
+
+/// What start_thread() gives the new thread.
+struct thread_options {
+  const char* name = nullptr;   ///< at most 15 bytes are kept; null keeps the parent's name
+  std::size_t stack_bytes = 0;  ///< 0 keeps the platform's default; else rounded up to a page
+};
+
+/// Names the calling thread for debuggers and /proc; longer names are cut to 15 bytes.
+inline void name_this_thread(const char* name) noexcept {
+#if defined(__linux__)
+  char kept[16] = {};
+  for (std::size_t i = 0; i < 15 && name[i] != '\0'; ++i)
+    kept[i] = name[i];
+  ::pthread_setname_np(::pthread_self(), kept);
+#else
+  static_cast<void>(name);
+#endif
+}
+
+/// A thread whose start can fail with a number instead of an exception. Join it before it ends.
+class native_thread {
+ public:
+  native_thread() = default;
+  native_thread(native_thread&& other) noexcept
+      : handle_(std::move(other.handle_)), joinable_(std::exchange(other.joinable_, false)) {}
+  native_thread& operator=(native_thread&& other) noexcept {
+    VELTRIX_ASSERT(!joinable_, "a running native_thread was overwritten");
+    handle_ = std::move(other.handle_);
+    joinable_ = std::exchange(other.joinable_, false);
+    return *this;
+  }
+  ~native_thread() { VELTRIX_ASSERT(!joinable_, "a native_thread ended without join()"); }
+
+  /// Starts `body` on a new thread; `body` is called once and must not throw.
+  /// Result: 0, or the errno of the refusal (EAGAIN: no thread to be had; ENOMEM: no memory).
+  template <class Body>
+  [[nodiscard]] int start(const thread_options& options, Body body) {
+    VELTRIX_ASSERT(!joinable_, "start() on a running native_thread");
+    auto carried = std::unique_ptr<packet<Body>>(new (std::nothrow)
+                                                     packet<Body>{std::move(body), options.name});
+    if (!carried) return ENOMEM;
+#if defined(__linux__)
+    ::pthread_attr_t attributes;
+    if (const int error = ::pthread_attr_init(&attributes); error != 0) return error;
+    int error = 0;
+    if (options.stack_bytes != 0) {
+      const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+      error =
+          ::pthread_attr_setstacksize(&attributes, (options.stack_bytes + page - 1) / page * page);
+    }
+    if (error == 0) {
+      error = ::pthread_create(&handle_, &attributes, &packet<Body>::run, carried.get());
+    }
+    ::pthread_attr_destroy(&attributes);
+    if (error != 0) return error;
+#else
+    VELTRIX_TRY {
+      handle_ = std::thread(&packet<Body>::run, carried.get());
+    }
+    VELTRIX_CATCH_ALL {
+      return EAGAIN;
+    }
+#endif
+    static_cast<void>(carried.release());  // the new thread owns it now
+    joinable_ = true;
+    return 0;
+  }
+
+  [[nodiscard]] bool joinable() const noexcept { return joinable_; }
+
+  /// Waits until the thread's body has returned.
+  void join() noexcept {
+    VELTRIX_ASSERT(joinable_, "join() without a running thread");
+#if defined(__linux__)
+    ::pthread_join(handle_, nullptr);
+#else
+    handle_.join();
+#endif
+    joinable_ = false;
+  }
+
+ private:
+  template <class Body>
+  struct packet {
+    Body body;
+    const char* name;
+
+    static void* run(void* self) {
+      const std::unique_ptr<packet> owned(static_cast<packet*>(self));
+      if (owned->name != nullptr) name_this_thread(owned->name);
+      owned->body();
+      return nullptr;
+    }
+  };
+
+#if defined(__linux__)
+  ::pthread_t handle_{};  // valid while joinable_
+#else
+  std::thread handle_;  // valid while joinable_
+#endif
+  bool joinable_ = false;  // owner's thread only
+};
+
+}  // namespace detail::sync
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
