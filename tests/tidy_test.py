@@ -271,10 +271,16 @@ PLANTS: dict[str, list[Plant]] = {
               f"size-exception: `{MAP}` is one algorithm that reads best in one place."),
         Plant("docs/decisions.md", "None yet.", f"size-exception: `{MAP}:publish_all`",
               add={MAP: GOOD[MAP].replace("\n private:", f"\n  {LONG}\n\n private:", 1)})],
-    "atomic-order": [in_cell("value_.load();"), in_cell("count_.fetch_add(1);"),
+    "atomic-order": [in_cell("value_.load();"),
+                     Plant(MAP, "  int count_ = 0;",
+                           "  using counter = detail::sync::atomic<int>;\n  counter hits_{0};\n"
+                           "  int hits() { return hits_.load(); }", (MAP, "hits_.load()")), in_cell("count_.fetch_add(1);"),
                      in_cell("taken_.compare_exchange_weak(e, true, detail::sync::relaxed);  "
                              "// relaxed: why")],
-    "atomic-operator": [in_cell("++count_;"), in_cell("count_ += 2;"), in_cell("value_ = value;")],
+    "atomic-operator": [in_cell("++count_;"), in_cell("count_ += 2;"),
+                        Plant(MAP, "  int count_ = 0;",
+                              "  detail::sync::atomic<int> hits_{0};\n"
+                              "  void hit() { hits_.value++; }", (MAP, "hits_.value++")), in_cell("value_ = value;")],
     "memory-order-comment": [
         in_cell("value_.load(detail::sync::acquire);"),
         in_cell("value_.load(detail::sync::memory_order::acquire);  // the newest"),
@@ -372,6 +378,24 @@ HARMLESS = {
         MAP, "  int count_ = 0;", "  // relaxed: statistics only\n"
         "  detail::sync::atomic<int> hits_{0};\n  detail::sync::atomic<int> misses_{0};\n"
         "  void miss() { misses_.fetch_add(1, detail::sync::relaxed); }"),
+    "an atomic alone on its cache line, paired with itself": Plant(
+        MAP, "  int count_ = 0;",
+        "  detail::cache_padded<detail::sync::atomic<int>> hits_{0};  // relaxed: statistics only\n"
+        "  void hit() {\n    hits_.value.fetch_add(1, detail::sync::relaxed);\n"
+        "    // (1) acq_rel-rmw; pairs with itself. Publishes: all use before the last hit.\n"
+        "    hits_.value.exchange(0, detail::sync::acq_rel);\n  }"),
+    "a wait that hands over to another": in_cell("return state_->wait_until(deadline);"),
+    "a comment over the loop that waits": in_cell(
+        "// Woken by publish(), after it stored value_.\n    while (text) {\n"
+        "      if (value) {\n        changed_.wait(its_lock);\n      }\n    }"),
+    "an alias of an atomic": Plant(
+        MAP, "  int count_ = 0;",
+        "  using counter = detail::sync::atomic<int>;\n"
+        "  counter hits_{0};  // relaxed: statistics only\n"
+        "  int hits() { return hits_.load(detail::sync::relaxed); }"),
+    "a member defined outside its class": Plant(
+        MAP, "  int count_ = 0;\n};\n",
+        "  int count_ = 0;\n};\ninline void concurrent_map::insert(int key) { count_ = key; }\n"),
     "exceptions under their macro": in_cell(
         "#if VELTRIX_HAS_EXCEPTIONS\n    try { act(); } catch (...) { throw; }\n#endif"),
     "an assertion in a helper": in_test(

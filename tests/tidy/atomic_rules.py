@@ -62,8 +62,11 @@ class Numbered(NamedTuple):
     def references(self) -> list[tuple[str, str, str, int]]:
         """(order, kind, other file, number) of each partner it names."""
         said = re.search(r"pairs with\b(.*?)(?:\.(?:\s|$)|$)", self.text, re.DOTALL)
-        return [(each[1] or "", each[2] or "", each[3] or "", int(each[4]))
-                for each in _REFERENCE.finditer(said[1])] if said else []
+        if not said:
+            return []
+        itself = [("", "", "", self.number)] if re.search(r"\bitself\b", said[1]) else []
+        return itself + [(each[1] or "", each[2] or "", each[3] or "", int(each[4]))
+                         for each in _REFERENCE.finditer(said[1])]
 
     def __str__(self):
         return f"({self.number}) {self.order}-{self.kind}"
@@ -84,7 +87,10 @@ def _opening(code: str, at: int) -> int:
 
 
 def _receiver(code: str, end: int) -> str:
-    """The last name before the `.` or `->` that ends at `end`: slots_[i].word. -> word."""
+    """The last name before the `.` or `->` that ends at `end`: slots_[i].word. -> word.
+
+    What a cache_padded holds is called by the name of the whole: head_.value. -> head_.
+    """
     at = end - 1
     while at >= 0:
         while at >= 0 and code[at].isspace():
@@ -92,7 +98,12 @@ def _receiver(code: str, end: int) -> str:
         if code[at] in ")]":
             at = _opening(code, at - 1) - 1
             continue
-        named = re.search(r"(\w+)\s*(?:<[^<>;]*>)?$", code[max(0, at - 80):at + 1])
+        before = code[max(0, at - 80):at + 1]
+        padded = re.search(r"(?:\.|->)\s*value$", before)
+        if padded:
+            at -= len(before) - padded.start()
+            continue
+        named = re.search(r"(\w+)\s*(?:<[^<>;]*>)?$", before)
         return named[1] if named else ""
     return ""
 
@@ -151,7 +162,9 @@ _DECLARED_AFTER = re.compile(
 def declared_atomics(source) -> dict[str, list[int]]:
     """name -> lines of what is declared here as an atomic, or as an array or padding of atomics."""
     code, declared = source.code, {}
-    for found in re.finditer(r"\batomic(?:_ref)?\s*<|\batomic_flag\b", code):
+    aliases = re.findall(r"\busing\s+(\w+)\s*=[^;<]*\batomic(?:<|_flag\b)", code)
+    named_types = "".join(rf"|\b{alias}\b" for alias in aliases)
+    for found in re.finditer(rf"\batomic(?:_ref)?\s*<|\batomic_flag\b{named_types}", code):
         if re.search(r"(?:using\s+\w+\s*=|template\s*<[^;{}]*>\s*using)[^;]*$",
                      code[max(0, found.start() - 80):found.start()]):
             continue
@@ -203,8 +216,9 @@ def atomic_operator(tree):
             if len(plain) > len(lines) or name in ("value",):
                 continue  # the name also stands for something that is not atomic
             for found in re.finditer(
-                    rf"(?:\+\+|--)\s*(?:\w+(?:\.|->))*{name}\b(?!\s*[.\[(]|->)"
-                    rf"|\b{name}\s*(?:\[[^\]]*\]\s*)?(?:\+\+|--|[-+|&^]=|=(?!=))", source.code):
+                    rf"(?:\+\+|--)\s*(?:\w+(?:\.|->))*{name}\b(?:\.value\b)?(?!\s*[.\[(]|->)"
+                    rf"|\b{name}\s*(?:\[[^\]]*\]\s*)?(?:\.value\b\s*)?"
+                    r"(?:\+\+|--|[-+|&^]=|=(?!=))", source.code):
                 line = source.line_of(found.start())
                 if line not in lines:
                     yield (source.path, line, f"an operator on the atomic {name}",
@@ -325,6 +339,12 @@ def _says_relaxed(source, line: int) -> bool:
     return True
 
 
+def _declarations(source, name: str) -> list[tuple]:
+    """Where the file declares a variable of that name, of whatever type."""
+    return [(source, source.line_of(found.end() - 1)) for found in
+            re.finditer(rf"[\w>&*]\s+{name}\s*[;{{=]", source.code)] if name else []
+
+
 @rule("relaxed-reason", "A relaxed order gives its reason at the atomic's declaration or at the "
                         "use: '// relaxed: statistics only'.")
 def relaxed_reason(tree):
@@ -334,7 +354,7 @@ def relaxed_reason(tree):
             if set(operation.orders) != {"relaxed"} or _says_relaxed(source, operation.line):
                 continue
             seen = _atomics_seen(tree, source) if seen is None else seen
-            declared = seen.get(operation.receiver, [])
+            declared = seen.get(operation.receiver, []) or _declarations(source, operation.receiver)
             if not any(_says_relaxed(file, line) for file, line in declared):
                 yield (source.path, operation.line,
                        f"{operation.receiver or operation.name}: relaxed without a reason",
@@ -357,14 +377,35 @@ def mutex_guards(tree):
                        "write '// guards ...' at its declaration")
 
 
+def _waits(tree, source):
+    """Offsets of the calls that really wait: they pass a lock, or wait on a condition or an atomic.
+    A call that hands over to another wait of the project is not one."""
+    conditions = None
+    for found in re.finditer(r"\b(wait(?:_for|_until)?)\s*\(", source.code):
+        before = source.code[:found.start()].rstrip()
+        if re.search(r"[\w>&*]$", before) and not before.endswith(("->", "return")):
+            continue  # a declaration
+        arguments = source.code[found.end():source.closing(found.end() - 1)]
+        if not re.match(r"\s*\w*lock\w*\b", arguments):
+            if conditions is None:
+                conditions = set(_atomics_seen(tree, source))
+                for other in tree.visible_from(source):
+                    conditions |= set(re.findall(r"\bcondition_variable\w*[&\s]+(\w+)", other.code))
+            end = len(before) - (2 if before.endswith("->") else 1)
+            if before[-1:] not in ".>" or _receiver(source.code, end) not in conditions:
+                continue
+        yield found.start(1), found[1]
+
+
 @rule("wait-woken", "Every wait says who wakes it: '// woken by push(), after it wrote count_'.")
 def wait_woken(tree):
     for source in tree.headers + [each for each in tree.under("worker") if each.is_cpp]:
-        for found in re.finditer(r"(\.|->|::|\breturn\s|[=(!]\s*)\s*(wait(?:_for|_until)?)\s*\(",
-                                 source.code):
-            line = source.line_of(found.start(2))
+        for offset, name in _waits(tree, source):
+            line = source.line_of(offset)
             _, last = source.statement(line)  # of `if (c.wait_until(...)) {`, say; look inside, too
-            told = source.told_about(line) + " " + source.comments.get(last + 1, "")
-            if not re.search(r"\bwoken\b", told, re.IGNORECASE):
-                yield (source.path, line, f"{found[2]}() does not say who wakes it",
+            told = [source.told_about(line), source.comments.get(last + 1, "")]
+            told += [source.told_about(source.line_of(block.head_at))  # one comment for the loop
+                     for block in source.structure.around(offset) if block.kind == "control"]
+            if not re.search(r"\bwoken\b", " ".join(told), re.IGNORECASE):
+                yield (source.path, line, f"{name}() does not say who wakes it",
                        "write '// woken by ..., after ...'")

@@ -164,7 +164,8 @@ def _public_functions(tree):
     for path in public_headers(tree):
         source = tree.sources[path]
         for one in source.structure.declarations:
-            if one.is_public and not one.name.startswith(("operator", "~")):
+            if one.is_public and not one.is_repeated \
+                    and not one.name.startswith(("operator", "~")):
                 yield source, one
 
 
@@ -217,7 +218,7 @@ def type_docstring(tree):
                 named[block.head_at] = (block.keyword + " " + block.name, block.parent)
         for one in source.structure.declarations:
             if one.parent.kind == "namespace" and one.is_public and one.body \
-                    and not one.name.startswith("operator"):
+                    and not one.is_repeated and not one.name.startswith("operator"):
                 named[one.offset] = (one.name + "()", one.parent)
         documented = {name for offset, (name, _) in named.items()
                       if _has_docstring(source, source.line_of(offset))}

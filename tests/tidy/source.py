@@ -18,7 +18,7 @@ _TOKEN = re.compile(
 _NOT_NEWLINE = re.compile(r"[^\n]")
 _MARKER = re.compile(r"^\s*(?://[/!]?<?|/\*+<?|\*(?!/))\s?|\s*\*/\s*$")
 
-CPP_ENDINGS = (".hpp", ".cpp", ".h", ".cc", ".ipp")
+CPP_ENDINGS = (".hpp", ".cpp", ".h", ".cc", ".ipp", ".inc")
 LARGEST = 1 << 20  # bytes; anything larger is data
 
 

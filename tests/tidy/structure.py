@@ -5,7 +5,6 @@ Not a parser: it knows the shapes that this project writes. A brace opens one of
   namespace, type, function, control (if, for, ...), lambda, requires, initialiser, plain.
 """
 
-import bisect
 import re
 from dataclasses import dataclass, field
 
@@ -58,6 +57,11 @@ class Declaration:
     access: str
     body: Block | None = None
     template: list[str] = field(default_factory=list)
+
+    @property
+    def is_repeated(self) -> bool:
+        """A member defined outside its class: type::name(...) {."""
+        return re.search(r"::\s*" + re.escape(self.name) + r"\s*\(", self.head) is not None
 
     @property
     def is_public(self) -> bool:
@@ -295,10 +299,12 @@ class Structure:
     def functions(self) -> list[Block]:
         return [block for block in self.blocks if block.kind == "function" and block.close_at >= 0]
 
-    def enclosing_function(self, offset: int) -> Block | None:
-        """The innermost function (not lambda) around an offset."""
-        starts = [block.open_at for block in self.functions]
-        for at in range(bisect.bisect_right(starts, offset) - 1, -1, -1):
-            if self.functions[at].close_at > offset:
-                return self.functions[at]
-        return None
+    def around(self, offset: int) -> list[Block]:
+        """The blocks around an offset, innermost first, up to the function or lambda."""
+        found = []
+        for block in reversed(self.blocks):
+            if block.open_at < offset < block.close_at:
+                found.append(block)
+                if block.kind in ("function", "lambda"):
+                    break
+        return found
