@@ -175,9 +175,9 @@ class Plant:
         return places
 
 
-def in_cell(new: str, **more) -> Plant:
+def in_cell(new: str, *wanted, **more) -> Plant:
     """Puts a line into publish()."""
-    return Plant(CELL, "    callback(text);\n", f"    {new}\n    callback(text);\n", **more)
+    return Plant(CELL, "    callback(text);\n", f"    {new}\n    callback(text);\n", *wanted, **more)
 
 
 def in_map(new: str, *wanted, **more) -> Plant:
@@ -274,9 +274,14 @@ PLANTS: dict[str, list[Plant]] = {
     "atomic-order": [in_cell("value_.load();"),
                      Plant(MAP, "  int count_ = 0;",
                            "  using counter = detail::sync::atomic<int>;\n  counter hits_{0};\n"
-                           "  int hits() { return hits_.load(); }", (MAP, "hits_.load()")), in_cell("count_.fetch_add(1);"),
-                     in_cell("taken_.compare_exchange_weak(e, true, detail::sync::relaxed);  "
-                             "// relaxed: why")],
+                           "  int hits() { return hits_.load(); }", (MAP, "hits_.load()")),
+                     Plant(MAP, "  int count_ = 0;",
+                           "  detail::sync::atomic<int> hits_[2];\n"
+                           "  void reset() { for (auto& each : hits_) each.store(0); }",
+                           (MAP, "each.store(0)")), in_cell("count_.fetch_add(1);"),
+                     in_cell("// (5) acq_rel-rmw; pairs with itself.\n"
+                             "    taken_.compare_exchange_weak(e, true, detail::sync::acq_rel);",
+                             (CELL, "compare_exchange_weak"))],
     "atomic-operator": [in_cell("++count_;"), in_cell("count_ += 2;"),
                         Plant(MAP, "  int count_ = 0;",
                               "  detail::sync::atomic<int> hits_{0};\n"
@@ -360,6 +365,8 @@ HARMLESS = {
     "a brace in one branch of #if": in_cell(
         "#if A\n    if (text) {\n#else\n    if (value) {\n#endif\n    }"),
     "an exchange that is no atomic's": in_cell("std::exchange(value, 2);"),
+    "one relaxed order for both ends of an exchange": in_cell(
+        "taken_.compare_exchange_weak(e, true, detail::sync::relaxed);  // relaxed: why"),
     "a load that is no atomic's": in_cell("other.load();"),
     "a wrapped number comment behind code": Plant(
         CELL, "    callback(text);\n",
@@ -396,6 +403,14 @@ HARMLESS = {
     "a member defined outside its class": Plant(
         MAP, "  int count_ = 0;\n};\n",
         "  int count_ = 0;\n};\ninline void concurrent_map::insert(int key) { count_ = key; }\n"),
+    "a reference to an atomic": Plant(
+        MAP, "  int count_ = 0;",
+        "  // relaxed: statistics only\n  std::array<detail::sync::atomic<int>, 9> hits_{};\n"
+        "  int hits() {\n    int sum = 0;\n    for (const auto& one : hits_)\n"
+        "      sum += one.load(detail::sync::relaxed);\n    auto& first = hits_[0];\n"
+        "    return sum + first.load(detail::sync::relaxed);\n  }"),
+    "an enumeration whose values tell themselves": Plant(
+        MAP, "/// A map.\n", "enum class answer {\n  full,  ///< no room\n};\n\n/// A map.\n"),
     "exceptions under their macro": in_cell(
         "#if VELTRIX_HAS_EXCEPTIONS\n    try { act(); } catch (...) { throw; }\n#endif"),
     "an assertion in a helper": in_test(

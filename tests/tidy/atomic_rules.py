@@ -108,6 +108,13 @@ def _receiver(code: str, end: int) -> str:
     return ""
 
 
+def _before(code: str, at: int) -> int:
+    """Offset just behind the last character before `at` that is not white."""
+    while at > 0 and code[at - 1].isspace():
+        at -= 1
+    return at
+
+
 @lru_cache(maxsize=None)
 def operations(source) -> list[Operation]:
     code, calls = source.code, {}
@@ -121,10 +128,9 @@ def operations(source) -> list[Operation]:
         if opening < 0 or not callee or callee[1] in ("switch", "if", "case"):
             continue
         start = max(0, opening - 120) + callee.start()
-        before = code[:start].rstrip()[-2:]
-        receiver = ""
-        if before.endswith(".") or before == "->":
-            receiver = _receiver(code, len(code[:start].rstrip()) - (2 if before == "->" else 1))
+        end = _before(code, start)
+        access = re.search(r"(?:\.|->)$", code[max(0, end - 2):end])
+        receiver = _receiver(code, end - len(access[0])) if access else ""
         made.append(Operation(source.line_of(start), callee[1], receiver, tuple(orders)))
     return sorted(made)
 
@@ -188,7 +194,22 @@ def _atomics_seen(tree, source) -> dict[str, list[tuple]]:
     return seen
 
 
-@rule("atomic-order", "Every atomic operation names its memory order; a compare-exchange both.")
+def _meant(source, name: str, known) -> str:
+    """The atomic that a local reference stands for: `for (auto& slot : slots_)` means slots_."""
+    if not name or name in known:
+        return name
+    bound = re.search(rf"\bauto\s*[&*]+\s*{name}\s*(=|:(?!:))", source.code)
+    if not bound:
+        return name
+    if bound[1] == ":":
+        end = source.closing(_opening(source.code, bound.start()))
+    else:
+        end = source.code.find(";", bound.end())
+    return _receiver(source.code, end)
+
+
+@rule("atomic-order", "Every atomic operation names its memory order; a compare-exchange both, "
+                      "unless relaxed is all.")
 def atomic_order(tree):
     for source in tree.headers:
         known = None
@@ -198,11 +219,13 @@ def atomic_order(tree):
             named = len(re.findall(
                 rf"\bmemory_order|\bsync\s*::\s*(?:{_ORDERS}|consume)\b"
                 r"|\b(?:order|success|failure)\b", arguments))
-            if named >= (2 if found[1].startswith("compare_exchange") else 1):
+            alone = not found[1].startswith("compare_exchange") or re.search(
+                r"\w::\s*relaxed\s*\)$|memory_order_relaxed\s*\)$", arguments)
+            if named >= (1 if alone else 2):
                 continue
             if not _ALWAYS_ATOMIC.fullmatch(found[1]):
                 known = _atomics_seen(tree, source) if known is None else known
-                if _receiver(source.code, found.start()) not in known:
+                if _meant(source, _receiver(source.code, found.start()), known) not in known:
                     continue
             yield (source.path, source.line_of(found.start(1)),
                    f"{found[1]}() leaves an order to the default", "name the memory order")
@@ -354,7 +377,8 @@ def relaxed_reason(tree):
             if set(operation.orders) != {"relaxed"} or _says_relaxed(source, operation.line):
                 continue
             seen = _atomics_seen(tree, source) if seen is None else seen
-            declared = seen.get(operation.receiver, []) or _declarations(source, operation.receiver)
+            name = _meant(source, operation.receiver, seen)
+            declared = seen.get(name, []) or _declarations(source, name)
             if not any(_says_relaxed(file, line) for file, line in declared):
                 yield (source.path, operation.line,
                        f"{operation.receiver or operation.name}: relaxed without a reason",
@@ -382,7 +406,8 @@ def _waits(tree, source):
     A call that hands over to another wait of the project is not one."""
     conditions = None
     for found in re.finditer(r"\b(wait(?:_for|_until)?)\s*\(", source.code):
-        before = source.code[:found.start()].rstrip()
+        at = _before(source.code, found.start())
+        before = source.code[max(0, at - 6):at]
         if re.search(r"[\w>&*]$", before) and not before.endswith(("->", "return")):
             continue  # a declaration
         arguments = source.code[found.end():source.closing(found.end() - 1)]
@@ -391,8 +416,8 @@ def _waits(tree, source):
                 conditions = set(_atomics_seen(tree, source))
                 for other in tree.visible_from(source):
                     conditions |= set(re.findall(r"\bcondition_variable\w*[&\s]+(\w+)", other.code))
-            end = len(before) - (2 if before.endswith("->") else 1)
-            if before[-1:] not in ".>" or _receiver(source.code, end) not in conditions:
+            access = re.search(r"(?:\.|->)$", before)
+            if not access or _receiver(source.code, at - len(access[0])) not in conditions:
                 continue
         yield found.start(1), found[1]
 

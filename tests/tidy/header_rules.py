@@ -208,14 +208,17 @@ def callback_last(tree):
                        "put the callback last")
 
 
-@rule("type-docstring", "Every public type, concept and free function has a /// sentence.")
+@rule("type-docstring", "Every public type and free function has a /// sentence, or its values "
+                        "have.")
 def type_docstring(tree):
     for path in public_headers(tree):
         source = tree.sources[path]
         named = {}
         for block in source.structure.blocks:
             if block.kind == "type" and block.parent.kind == "namespace" and block.name:
-                named[block.head_at] = (block.keyword + " " + block.name, block.parent)
+                inside = source.text[block.open_at:max(block.open_at, block.close_at)]
+                if "///<" not in inside or block.keyword == "class":  # each value tells itself
+                    named[block.head_at] = (block.keyword + " " + block.name, block.parent)
         for one in source.structure.declarations:
             if one.parent.kind == "namespace" and one.is_public and one.body \
                     and not one.is_repeated and not one.name.startswith("operator"):

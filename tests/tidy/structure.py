@@ -233,7 +233,7 @@ class Structure:
         if block.kind == "namespace":
             block.name = bare.partition("namespace")[2].strip()
         elif block.kind == "type":
-            found = _TYPE.match(bare)
+            found = _TYPE.match(_LABEL.sub("", bare) if in_code else bare)
             block.keyword, block.name = found[1], found[2] or ""
             block.access = "private" if block.keyword == "class" else "public"
         elif block.kind == "function":
