@@ -47,8 +47,8 @@ struct version_number {
 };
 
 /// The version of the headers in use.
-inline constexpr version_number version{VELTRIX_VERSION_MAJOR, VELTRIX_VERSION_MINOR,
-                                        VELTRIX_VERSION_PATCH};
+inline constexpr version_number library_version{VELTRIX_VERSION_MAJOR, VELTRIX_VERSION_MINOR,
+                                                VELTRIX_VERSION_PATCH};
 
 }  // namespace VELTRIX_ABI
 }  // namespace veltrix
