@@ -1,0 +1,628 @@
+// One value that many threads read and few replace: readers take the newest complete version.
+// Use for: configuration, routing tables, feature flags; anything replaced whole.
+// Not for: counters, or values that change as often as they are read.
+// Threads: all members from any thread; a cached_reader belongs to one thread at a time.
+// Progress: reads never wait for user code; load() takes a lock of a few instructions, get() only
+//   after a change; a write retries when it must build on a version that was replaced meanwhile.
+// Callbacks: validators, update and derive functions, comparisons, subscribers and T's special
+//   members run with no lock held; subscribers one at a time, in version order.
+// Exceptions: what T, the validator and update functions throw, std::bad_alloc, snapshot_refused;
+//   the version in force stays. Those of subscribers are caught and counted.
+// Lifetime: guards, readers and waiters end before the cell; shared values, subscriptions and
+//   derived cells may outlive it. A version lives until the last who holds it lets go.
+// Guide: docs/snapshot_cell.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "clock.hpp"
+#include "detail/count_mark.hpp"
+#include "detail/message.hpp"
+#include "detail/notifier.hpp"
+#include "detail/stoppable_wait.hpp"
+#include "detail/sync.hpp"
+#include "detail/task.hpp"
+#include "stop_token.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+
+struct snapshot_cell_options {
+  std::size_t history = 0;  ///< versions kept behind the one in force, for history and rollback()
+};
+
+/// How a write ended.
+enum class publish_status : std::uint8_t {
+  accepted,   ///< it is in force
+  unchanged,  ///< update()'s function had nothing to change
+  conflict,   ///< another version than the expected one is in force
+  refused,    ///< the validator objects; see `reasons`
+  not_kept,   ///< rollback() to a version that is not in the history
+};
+
+struct [[nodiscard]] publish_result {
+  publish_status status = publish_status::accepted;
+  std::uint64_t version = 0;         ///< the accepted one; else the one that stays in force
+  std::vector<std::string> reasons;  ///< the validator's, when refused
+
+  [[nodiscard]] explicit operator bool() const noexcept {
+    return status == publish_status::accepted;
+  }
+};
+
+/// Thrown by the writes that return a bare version, when the validator objects.
+class snapshot_refused : public std::runtime_error {
+ public:
+  snapshot_refused(const std::string& text, publish_result result)
+      : std::runtime_error(text), result_(std::make_shared<publish_result>(std::move(result))) {}
+  [[nodiscard]] const publish_result& result() const noexcept { return *result_; }
+
+ private:
+  std::shared_ptr<const publish_result> result_;  // shared, so that copying does not throw
+};
+
+enum class snapshot_wait_status : std::uint8_t { reached, timed_out, stopped };
+
+struct [[nodiscard]] snapshot_wait_result {
+  snapshot_wait_status status = snapshot_wait_status::reached;
+  std::uint64_t version = 0;  ///< in force at the return; at least the asked one if reached
+
+  [[nodiscard]] explicit operator bool() const noexcept {
+    return status == snapshot_wait_status::reached;
+  }
+};
+
+/// One look at a cell. The numbers are each exact; together they may straddle a write.
+struct snapshot_cell_stats {
+  std::uint64_t version = 0;              ///< in force
+  std::uint64_t published = 0;            ///< versions accepted after the first
+  std::uint64_t refused = 0;              ///< writes that the validator turned down
+  std::uint64_t conflicts = 0;            ///< publish_if() refusals, and retries of other writes
+  std::uint64_t subscriber_failures = 0;  ///< subscribers, and comparisons for them, that threw
+  std::size_t subscribers = 0;            ///< registered now
+  std::size_t versions_alive = 0;         ///< values not yet destroyed, whoever holds them
+};
+
+/// A kept version.
+template <class T>
+using snapshot_version = detail::versioned<T>;
+
+/// Whether subscribers are spared versions whose value equals the one before. Specialise it to
+/// false for a type whose operator== exists but does not compile or is too slow.
+template <class T>
+inline constexpr bool notify_only_on_change = std::equality_comparable<T>;
+
+/// Keeps a callback registered; its end removes it. reset() ends it early. May outlive the cell.
+using snapshot_subscription = detail::subscription;
+
+template <class T>
+class derived_cell;
+
+/// Versions count from 1, one by one. The list of kept versions and the version number change
+/// together, under mutex_; nothing else happens there, so a reader waits for pointer copies only.
+///
+/// I1: versions_ is not empty, sorted by version without gaps, the newest last, and holds at most
+///     1 + options.history of them.
+/// I2: version_ is versions_.back().version whenever mutex_ is free.
+/// I3: whoever installs a version then notifies the waiters and delivers to the subscribers.
+///
+/// A write that depends on the version in force (validator, update, publish_if) remembers its base,
+/// runs user code with no lock, and installs only if the base is still in force; else it retries.
+template <class T>
+class snapshot_cell {
+  static_assert(std::is_object_v<T> && !std::is_array_v<T>,
+                "snapshot_cell<T>: T is an object type");
+  static_assert(!std::is_const_v<T> && !std::is_volatile_v<T>,
+                "snapshot_cell<T>: leave out const, every reader sees const T anyway");
+  static_assert(std::is_nothrow_destructible_v<T>, "snapshot_cell<T>: ~T() must not throw");
+
+ public:
+  using value_type = T;
+  /// `check(candidate, current)`: the reasons against the candidate, none if it is fine. Called
+  /// with no lock held, maybe by several writers at once; again if the current value was replaced.
+  using validator = detail::unique_function<std::vector<std::string>(const T&, const T&)>;
+
+  class guard;
+  class cached_reader;
+
+  /// Version 1 is `first`; the validator does not see it, as there is nothing in force before.
+  explicit snapshot_cell(T first, snapshot_cell_options options = {}, validator check = {})
+    requires std::move_constructible<T>
+      : snapshot_cell(options, std::move(check), built,
+                      [&first]() -> T { return std::move(first); }) {}
+
+  /// Version 1 is T(arguments...), built in place.
+  template <class... Arguments>
+    requires std::constructible_from<T, Arguments...>
+  explicit snapshot_cell(std::in_place_t, Arguments&&... arguments)
+      : snapshot_cell({}, {}, std::in_place, std::forward<Arguments>(arguments)...) {}
+
+  template <class... Arguments>
+    requires std::constructible_from<T, Arguments...>
+  snapshot_cell(snapshot_cell_options options, validator check, std::in_place_t,
+                Arguments&&... arguments)
+      : snapshot_cell(options, std::move(check), built,
+                      [&]() -> T { return T(std::forward<Arguments>(arguments)...); }) {}
+
+  snapshot_cell(const snapshot_cell&) = delete;
+  snapshot_cell& operator=(const snapshot_cell&) = delete;
+  ~snapshot_cell() {
+    VELTRIX_ASSERT(users_.load(detail::sync::relaxed) == 0,
+                   "a snapshot_cell ended before a guard, a cached_reader or a waiter of it");
+    notifier_->forget();
+  }
+
+  // --- reading ---------------------------------------------------------------------------------
+
+  /// The newest version, kept alive and unchanged by the guard. O(1).
+  [[nodiscard]] guard load() const { return guard(*this, newest()); }
+
+  /// A handle for hot loops. O(1).
+  [[nodiscard]] cached_reader reader() const { return cached_reader(*this); }
+
+  /// The newest version, shared; it may outlive the cell. O(1).
+  [[nodiscard]] std::shared_ptr<const T> share() const { return newest().value; }
+
+  /// The number of the version in force; from 1, never falling. Wait-free.
+  [[nodiscard]] std::uint64_t version() const noexcept {
+    // (1) acquire-load; pairs with release-store (2). A caller who sees a version sees all that its
+    // publisher did before.
+    return version_.load(detail::sync::acquire);
+  }
+
+  /// The newest `count` of the kept versions, newest first; the one in force is always kept. O(n).
+  [[nodiscard]] std::vector<snapshot_version<T>> history(std::size_t count) const;
+
+  /// Waits until version() >= `version`; looks before it waits. Blocking.
+  /// @param deadline  of the steady clock; no_deadline waits for ever
+  snapshot_wait_result wait_for(std::uint64_t version, time_point deadline = no_deadline,
+                                const stop_token& token = {}) const;
+
+  // --- writing ---------------------------------------------------------------------------------
+
+  /// Puts `value` in force. Result: its version. Throws snapshot_refused if the validator objects:
+  /// use try_publish() to be told instead. O(1) and one call of the validator per try.
+  std::uint64_t publish(T value)
+    requires std::move_constructible<T>
+  {
+    return accepted_or_raise(write(box([&value]() -> T { return std::move(value); })), "publish");
+  }
+
+  /// As publish(), for T(arguments...) built in place.
+  template <class... Arguments>
+    requires std::constructible_from<T, Arguments...>
+  std::uint64_t emplace(Arguments&&... arguments) {
+    return accepted_or_raise(
+        write(box([&]() -> T { return T(std::forward<Arguments>(arguments)...); })), "emplace");
+  }
+
+  /// As publish(), telling a refusal instead of throwing. Result: accepted or refused.
+  publish_result try_publish(T value)
+    requires std::move_constructible<T>
+  {
+    return write(box([&value]() -> T { return std::move(value); }));
+  }
+
+  /// Puts `value` in force if `expected` is the version in force until then.
+  /// Result: accepted, conflict or refused. A value not accepted is gone.
+  publish_result publish_if(std::uint64_t expected, T value)
+    requires std::move_constructible<T>;
+
+  /// Read-copy-update: puts `change(current)` in force, where `change` takes const T& and returns a
+  /// T, or an optional<T> that is empty when there is nothing to change. If another write came
+  /// between, calls it again with the newer value, so no update is lost; each retry means that
+  /// another write was accepted. `change` must not write to this cell.
+  /// Result: accepted, refused or unchanged.
+  template <class Change>
+    requires std::invocable<Change&, const T&>
+  publish_result update(Change change);
+
+  /// Publishes the value of a kept version again, as a new version; the validator is asked.
+  /// T is not copied. Result: accepted, refused or not_kept.
+  publish_result rollback(std::uint64_t version);
+
+  // --- following -------------------------------------------------------------------------------
+
+  /// Calls `told(const T&, std::uint64_t version)` for the versions after this call whose value
+  /// differs from the one before: in order, never two calls at once, with no lock held, in a thread
+  /// that writes. A version overtaken while a call runs may be left out, the newest
+  /// never is. `told` may use the cell: what it publishes is told after all have heard this one.
+  template <class Told>
+    requires std::invocable<Told&, const T&, std::uint64_t>
+  snapshot_subscription subscribe(Told told) const {
+    return follow(std::move(told), std::nullopt);
+  }
+
+  /// As subscribe(), for the versions above `seen`: if there is one, `told` hears it before the
+  /// return, or from the thread that is telling others now. 0: in any case.
+  template <class Told>
+    requires std::invocable<Told&, const T&, std::uint64_t>
+  snapshot_subscription subscribe_from(std::uint64_t seen, Told told) const {
+    auto following = follow(std::move(told), seen);
+    deliver();
+    return following;
+  }
+
+  /// A cell whose value is `compute(value of this)`, computed anew for each version told to
+  /// subscribers. It may outlive this cell and keeps its last value then. If `compute` throws, the
+  /// derived value stays and the failure is counted; its first call throws to the caller.
+  template <class Compute>
+    requires std::invocable<Compute&, const T&>
+  [[nodiscard]] auto derive(Compute compute) const {
+    return derived_cell<std::remove_cvref_t<std::invoke_result_t<Compute&, const T&>>>(
+        *this, newest(), std::move(compute));
+  }
+
+  [[nodiscard]] snapshot_cell_stats stats() const;
+
+ private:
+  template <class>
+  friend class derived_cell;
+  using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
+  using version_list = std::list<snapshot_version<T>>;
+  using counter = detail::sync::atomic<std::size_t>;
+  struct built_t {};
+  static constexpr built_t built{};
+
+  struct same {
+    bool operator()(const T& before, const T& now) const {
+      if constexpr (notify_only_on_change<T>) {
+        return before == now;
+      } else {
+        return false;
+      }
+    }
+  };
+
+  using use_mark = detail::count_mark<counter*>;
+
+  struct boxed {
+    template <class Make>
+    boxed(std::shared_ptr<counter> alive, Make& make)
+        : alive_mark(std::move(alive)), value(make()) {}
+
+    detail::count_mark<std::shared_ptr<counter>> alive_mark;  // ends after value
+    T value;
+  };
+
+  template <class Make>
+  snapshot_cell(snapshot_cell_options options, validator check, built_t, Make make)
+      : options_(options), validator_(std::move(check)) {
+    versions_.push_back({box(make), 1});
+  }
+
+  /// A value made by `make()`, in place, not yet in force.
+  template <class Make>
+  std::shared_ptr<const T> box(Make&& make) const {
+    auto made = std::make_shared<boxed>(alive_, make);
+    const T* const value = std::addressof(made->value);
+    return std::shared_ptr<const T>(std::move(made), value);
+  }
+
+  /// Who counts users: the destructor's check, so nobody in a release build.
+  counter* witness() const noexcept { return VELTRIX_CHECKED ? &users_ : nullptr; }
+
+  snapshot_version<T> newest() const {
+    const lock_guard lock(mutex_);
+    return versions_.back();
+  }
+
+  std::uint64_t install(const std::shared_ptr<const T>& value,
+                        std::optional<std::uint64_t> expected);
+  publish_result try_install(const std::shared_ptr<const T>& value,
+                             const snapshot_version<T>& base);
+  publish_result write(const std::shared_ptr<const T>& value);
+  std::uint64_t accepted_or_raise(publish_result result, const char* operation) const;
+
+  template <class Told>
+  snapshot_subscription follow(Told told, std::optional<std::uint64_t> seen) const {
+    const std::uint64_t id = notifier_->add(std::move(told), seen, [this] { return newest(); });
+    return snapshot_subscription(notifier_, id);
+  }
+
+  void deliver() const noexcept {
+    notifier_->deliver([this] { return newest(); });
+  }
+
+  const snapshot_cell_options options_;
+  validator validator_;  // called by several threads at once, changed by none
+  const std::shared_ptr<detail::notifier<T, same>> notifier_ =
+      std::make_shared<detail::notifier<T, same>>();  // its lock may be held around mutex_
+  const std::shared_ptr<counter> alive_ = std::make_shared<counter>(0);
+  mutable detail::sync::mutex mutex_;                 // guards versions_ and writes of version_
+  mutable detail::sync::condition_variable changed_;  // version_ grew
+  version_list versions_;                             // guarded by mutex_
+  detail::sync::atomic<std::uint64_t> version_{1};
+  mutable counter users_{0};                          // relaxed: a check of misuse only
+  detail::sync::atomic<std::uint64_t> refused_{0};    // relaxed: statistics only
+  detail::sync::atomic<std::uint64_t> conflicts_{0};  // relaxed: statistics only
+};
+
+/// Holds one version: it neither changes nor goes while the guard lives. Move it freely, also to
+/// another thread. A reference taken through a guard ends with it.
+template <class T>
+class snapshot_cell<T>::guard {
+ public:
+  guard(guard&&) noexcept = default;
+  guard& operator=(guard&&) noexcept = default;
+
+  /// Not on a guard that was moved from.
+  [[nodiscard]] const T& operator*() const noexcept { return *get(); }
+  [[nodiscard]] const T* operator->() const noexcept { return get(); }
+  [[nodiscard]] const T* get() const noexcept {
+    VELTRIX_ASSERT(held_.value != nullptr, "a snapshot_cell guard was used after it was moved");
+    return held_.value.get();
+  }
+  [[nodiscard]] std::uint64_t version() const noexcept { return held_.version; }
+
+ private:
+  friend class snapshot_cell;
+  guard(const snapshot_cell& cell, snapshot_version<T> held) noexcept
+      : used_(cell.witness()), held_(std::move(held)) {}
+
+  use_mark used_;
+  snapshot_version<T> held_;
+};
+
+/// Remembers the version it saw last and asks the cell only for a newer one. One thread at a time.
+/// It keeps that version alive: release() it before a long pause.
+template <class T>
+class snapshot_cell<T>::cached_reader {
+ public:
+  cached_reader(cached_reader&&) noexcept = default;
+  cached_reader& operator=(cached_reader&&) noexcept = default;
+
+  /// The newest version: one atomic load and a compare when nothing changed. The reference holds
+  /// until the next call of get() or release(); take it once for all fields that belong together.
+  [[nodiscard]] const T& get() {
+    if (held_.version != cell_->version()) held_ = cell_->newest();
+    return *held_.value;
+  }
+
+  /// Of the version that get() returned last; 0 if none is held.
+  [[nodiscard]] std::uint64_t version() const noexcept { return held_.version; }
+
+  void release() noexcept { held_ = snapshot_version<T>{}; }
+
+ private:
+  friend class snapshot_cell;
+  explicit cached_reader(const snapshot_cell& cell) noexcept
+      : cell_(&cell), used_(cell.witness()) {}
+
+  const snapshot_cell* cell_;
+  use_mark used_;
+  snapshot_version<T> held_;  // owner's thread only
+};
+
+template <class T>
+std::vector<snapshot_version<T>> snapshot_cell<T>::history(std::size_t count) const {
+  std::vector<snapshot_version<T>> kept;
+  std::size_t wanted = 0;
+  do {  // memory is allocated outside the lock, for as many as there were
+    kept.reserve(wanted);
+    const lock_guard lock(mutex_);
+    wanted = std::min(count, versions_.size());
+    if (kept.capacity() < wanted) continue;
+    for (auto each = versions_.rbegin(); kept.size() < wanted; ++each)
+      kept.push_back(*each);
+  } while (kept.size() < wanted);
+  return kept;
+}
+
+template <class T>
+snapshot_wait_result snapshot_cell<T>::wait_for(std::uint64_t version, time_point deadline,
+                                                const stop_token& token) const {
+  const use_mark waiting(witness());
+  detail::sync::unique_lock<detail::sync::mutex> lock(mutex_);
+  // Woken by install(), after it stored the version; by the token; by the deadline.
+  const bool reached = detail::wait_until(lock, changed_, deadline, token,
+                                          [&] { return versions_.back().version >= version; });
+  const std::uint64_t current = versions_.back().version;
+  lock.unlock();
+  if (reached) return {snapshot_wait_status::reached, current};
+  return {token.stop_requested() ? snapshot_wait_status::stopped : snapshot_wait_status::timed_out,
+          current};
+}
+
+template <class T>
+publish_result snapshot_cell<T>::publish_if(std::uint64_t expected, T value)
+  requires std::move_constructible<T>
+{
+  const snapshot_version<T> base = newest();
+  if (base.version == expected) {
+    return try_install(box([&value]() -> T { return std::move(value); }), base);
+  }
+  conflicts_.fetch_add(1, detail::sync::relaxed);
+  return {publish_status::conflict, base.version, {}};
+}
+
+template <class T>
+template <class Change>
+  requires std::invocable<Change&, const T&>
+publish_result snapshot_cell<T>::update(Change change) {
+  for (;;) {
+    const snapshot_version<T> base = newest();
+    std::shared_ptr<const T> candidate;
+    if constexpr (std::same_as<std::invoke_result_t<Change&, const T&>, std::optional<T>>) {
+      std::optional<T> changed = change(*base.value);
+      if (!changed) return {publish_status::unchanged, base.version, {}};
+      candidate = box([&changed]() -> T { return std::move(*changed); });
+    } else {
+      static_assert(std::is_invocable_r_v<T, Change&, const T&>,
+                    "snapshot_cell::update: the function returns T or std::optional<T>");
+      candidate = box([&]() -> T { return change(*base.value); });
+    }
+    publish_result result = try_install(candidate, base);
+    if (result.status != publish_status::conflict) return result;
+  }
+}
+
+template <class T>
+publish_result snapshot_cell<T>::rollback(std::uint64_t version) {
+  std::shared_ptr<const T> kept;
+  std::uint64_t current = 0;
+  {
+    const lock_guard lock(mutex_);
+    current = versions_.back().version;
+    for (const auto& each : versions_) {
+      if (each.version == version) kept = each.value;
+    }
+  }
+  if (kept == nullptr) return {publish_status::not_kept, current, {}};
+  return write(kept);
+}
+
+template <class T>
+snapshot_cell_stats snapshot_cell<T>::stats() const {
+  snapshot_cell_stats now;
+  now.version = version();
+  now.published = now.version - 1;
+  now.refused = refused_.load(detail::sync::relaxed);
+  now.conflicts = conflicts_.load(detail::sync::relaxed);
+  now.subscriber_failures = notifier_->failures();
+  now.subscribers = notifier_->size();
+  now.versions_alive = alive_->load(detail::sync::relaxed);
+  return now;
+}
+
+/// Puts `value` in force. Result: its version, or 0 if `expected` is given and not in force.
+template <class T>
+std::uint64_t snapshot_cell<T>::install(const std::shared_ptr<const T>& value,
+                                        std::optional<std::uint64_t> expected) {
+  version_list fresh;    // a node made outside the lock; nothing below throws
+  version_list dropped;  // ends outside the lock: ~T() is a user's
+  fresh.push_back({value, 0});
+  std::uint64_t version = 0;
+  {
+    const lock_guard lock(mutex_);
+    version = versions_.back().version;
+    if (expected && *expected != version) return 0;
+    fresh.front().version = ++version;
+    versions_.splice(versions_.end(), fresh);
+    if (versions_.size() - 1 > options_.history) {
+      dropped.splice(dropped.end(), versions_, versions_.begin());
+    }
+    // (2) release-store; pairs with acquire-load (1). Publishes: what the publisher did before.
+    version_.store(version, detail::sync::release);
+  }
+  changed_.notify_all();
+  deliver();
+  return version;
+}
+
+/// Puts `value` in force if the validator has no objections and `base` is in force until then.
+template <class T>
+publish_result snapshot_cell<T>::try_install(const std::shared_ptr<const T>& value,
+                                             const snapshot_version<T>& base) {
+  if (validator_) {
+    std::vector<std::string> reasons = validator_(*value, *base.value);
+    if (!reasons.empty()) {
+      refused_.fetch_add(1, detail::sync::relaxed);
+      return {publish_status::refused, base.version, std::move(reasons)};
+    }
+  }
+  const std::uint64_t accepted = install(value, base.version);
+  if (accepted != 0) return {publish_status::accepted, accepted, {}};
+  conflicts_.fetch_add(1, detail::sync::relaxed);
+  return {publish_status::conflict, version(), {}};
+}
+
+/// Puts `value` in force, whatever is in force before, if the validator has no objections.
+template <class T>
+publish_result snapshot_cell<T>::write(const std::shared_ptr<const T>& value) {
+  if (!validator_) return {publish_status::accepted, install(value, std::nullopt), {}};
+  for (;;) {
+    publish_result result = try_install(value, newest());
+    if (result.status != publish_status::conflict) return result;
+  }
+}
+
+template <class T>
+std::uint64_t snapshot_cell<T>::accepted_or_raise(publish_result result,
+                                                  const char* operation) const {
+  if (result) return result.version;
+  std::string got;
+  for (const std::string& reason : result.reasons)
+    got.append(got.empty() ? "" : ", ").append(reason);
+  const std::string where = std::string("snapshot_cell::").append(operation);
+  const std::string stays = "version " + detail::text_of(result.version) + " stays in force";
+  detail::raise(snapshot_refused(detail::describe({.where = where,
+                                                   .what = "the validator's objections",
+                                                   .got = got,
+                                                   .allowed = "none",
+                                                   .stays = stays,
+                                                   .next = "mend the value, or use try_publish()"}),
+                                 std::move(result)));
+}
+
+/// What snapshot_cell::derive() returns: a cell that only its source writes. It must not end inside
+/// its own function or one of its own subscribers.
+template <class T>
+class derived_cell : private snapshot_cell<T> {
+  using base = snapshot_cell<T>;
+
+ public:
+  using typename base::cached_reader;
+  using typename base::guard;
+  using typename base::value_type;
+
+  using base::derive;
+  using base::load;
+  using base::reader;
+  using base::share;
+  using base::stats;
+  using base::subscribe;
+  using base::subscribe_from;
+  using base::version;  // its own count, not the source's
+  using base::wait_for;
+
+  /// For functions that read any cell.
+  [[nodiscard]] const snapshot_cell<T>& as_cell() const noexcept { return *this; }
+
+  /// Calls of the function that threw; each left the value as it was.
+  [[nodiscard]] std::uint64_t failures() const noexcept {
+    return failures_.load(detail::sync::relaxed);
+  }
+
+ private:
+  template <class>
+  friend class snapshot_cell;
+
+  template <class Source, class Compute>
+  derived_cell(const snapshot_cell<Source>& source, const snapshot_version<Source>& from,
+               Compute compute)
+      : base({}, {}, base::built, [&]() -> T { return compute(*from.value); }),
+        following_(source.subscribe_from(
+            from.version,
+            [this, compute = std::move(compute)](const Source& value, std::uint64_t) mutable {
+              recompute([&]() -> T { return compute(value); });
+            })) {}
+
+  template <class Make>
+  void recompute(Make make) noexcept {
+    VELTRIX_TRY {
+      static_cast<void>(base::write(base::box(make)));
+    }
+    VELTRIX_CATCH_ALL {
+      failures_.fetch_add(1, detail::sync::relaxed);
+    }
+  }
+
+  detail::sync::atomic<std::uint64_t> failures_{0};  // relaxed: statistics only
+  snapshot_subscription following_;  // last: it calls back into the members above until it ends
+};
+
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
