@@ -46,7 +46,8 @@ def example(stem: str) -> str:
 
 
 def page(stem: str) -> str:
-    told = {"Example": f"`docs/examples/{stem}_example.cpp`:\n\n```cpp\n{example(stem)}```",
+    told = {"Cost": f"Not measured yet; `bench/{stem}_bench` is the command.",
+            "Example": f"`docs/examples/{stem}_example.cpp`:\n\n```cpp\n{example(stem)}```",
             "Guarantees": "| Operation | Progress | Waits on | Throws | Callback runs under | "
                           "Complexity |\n|---|---|---|---|---|---|\n| get | blocking | a lock | "
                           "nothing | nothing | constant |"}
@@ -177,7 +178,8 @@ class Plant:
 
 def in_cell(new: str, *wanted, **more) -> Plant:
     """Puts a line into publish()."""
-    return Plant(CELL, "    callback(text);\n", f"    {new}\n    callback(text);\n", *wanted, **more)
+    return Plant(CELL, "    callback(text);\n", f"    {new}\n    callback(text);\n", *wanted,
+                 **more)
 
 
 def in_map(new: str, *wanted, **more) -> Plant:
@@ -285,7 +287,8 @@ PLANTS: dict[str, list[Plant]] = {
     "atomic-operator": [in_cell("++count_;"), in_cell("count_ += 2;"),
                         Plant(MAP, "  int count_ = 0;",
                               "  detail::sync::atomic<int> hits_{0};\n"
-                              "  void hit() { hits_.value++; }", (MAP, "hits_.value++")), in_cell("value_ = value;")],
+                              "  void hit() { hits_.value++; }", (MAP, "hits_.value++")),
+                        in_cell("value_ = value;")],
     "memory-order-comment": [
         in_cell("value_.load(detail::sync::acquire);"),
         in_cell("value_.load(detail::sync::memory_order::acquire);  // the newest"),
@@ -313,6 +316,15 @@ PLANTS: dict[str, list[Plant]] = {
     "mutex-guards": [Plant(MAP, "  int count_", "  detail::sync::mutex other_;\n  int count_")],
     "wait-woken": [in_cell("changed_.wait(its_lock);"),
                    in_cell("return detail::wait_until(lock, changed_, ready);")],
+    "try-waits": [Plant(CELL, "void await() {", "void try_await() {",
+                        (CELL, "changed_.wait(lock);"))],
+    "result-nodiscard": [Plant(MAP, "/// A map.\n", "/// An answer.\nstruct put_result {\n"
+                               "  int count;\n};\n\n/// A map.\n", (MAP, "struct put_result"))],
+    "test-hidden": [in_test('TEST_CASE("snapshot_cell may fail", "[.][slow]") { CHECK(true); }')],
+    "test-shim": [Plant(CELL_TEST, '"support/catch.hpp"', "<catch2/catch.hpp>",
+                        (CELL_TEST, "catch2"))],
+    "suppression": [in_test('__attribute__((no_sanitize("thread"))) void go();'),
+                    Plant("tests/tsan.supp", None, "", line=1, add={"tests/tsan.supp": "race\n"})],
     "test-name": [
         in_test('TEST_CASE("snapshot_cell test1") { CHECK(true); }'),
         in_test('TEST_CASE("test1 checks the cell") { CHECK(true); }'),
@@ -344,6 +356,7 @@ PLANTS: dict[str, list[Plant]] = {
                      Plant(CELL_PAGE, "`docs/examples/snapshot_cell_example.cpp`:", "The file:",
                            (CELL_PAGE, "## Example"),
                            add={"README.md": "# Veltrix\n\nsnapshot_cell_example.cpp\n"})],
+    "page-cost": [Plant(CELL_PAGE, "Not measured yet;", "Little;", (CELL_PAGE, "## Cost"))],
     "example-used": [Plant("docs/examples/other_example.cpp", None, "", line=1, add={
         "docs/examples/other_example.cpp": example("snapshot_cell")})],
     "page-figure": [Plant(CELL_PAGE, "## Cost\n\n", "## Cost\n\nIt takes 12.5 ns.\n",
@@ -411,6 +424,9 @@ HARMLESS = {
         "    return sum + first.load(detail::sync::relaxed);\n  }"),
     "an enumeration whose values tell themselves": Plant(
         MAP, "/// A map.\n", "enum class answer {\n  full,  ///< no room\n};\n\n/// A map.\n"),
+    "template parameters over several lines": Plant(
+        MAP, "/// A map.\n", "/// A map.\ntemplate <class Key, class Hash = std::hash<Key>,\n"
+        "          class Equal = std::equal_to<>,\n          class Allocator = int>\n"),
     "exceptions under their macro": in_cell(
         "#if VELTRIX_HAS_EXCEPTIONS\n    try { act(); } catch (...) { throw; }\n#endif"),
     "an assertion in a helper": in_test(

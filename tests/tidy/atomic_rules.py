@@ -434,3 +434,13 @@ def wait_woken(tree):
             if not re.search(r"\bwoken\b", " ".join(told), re.IGNORECASE):
                 yield (source.path, line, f"{name}() does not say who wakes it",
                        "write '// woken by ..., after ...'")
+
+
+@rule("try-waits", "What is called try_... never waits.")
+def try_waits(tree):
+    for source in tree.headers:
+        for offset, name in _waits(tree, source):
+            around = source.structure.around(offset)
+            if around and around[-1].name.startswith("try_"):
+                yield (source.path, source.line_of(offset), f"{around[-1].name}() calls {name}()",
+                       "answer at once, or take the try_ away")

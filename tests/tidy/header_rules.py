@@ -105,16 +105,18 @@ def abi_namespace(tree):
                        "write namespace veltrix { inline namespace VELTRIX_ABI {")
 
 
-def _all_template_parameters(source):
+def _template_heads(source):
+    """(offset, length, parameters) of every template <...>."""
     for found in re.finditer(r"\btemplate\s*<", source.code):
-        _, parameters, _ = strip_template(source.code[found.start():found.start() + 2000])
-        yield source.line_of(found.start()), parameters
+        _, parameters, cut = strip_template(source.code[found.start():found.start() + 2000])
+        yield found.start(), cut, parameters
 
 
 @rule("name-template", "Template parameters are CamelCase.")
 def name_template(tree):
     for source in tree.headers:
-        for line, parameters in _all_template_parameters(source):
+        for offset, _, parameters in _template_heads(source):
+            line = source.line_of(offset)
             for parameter in parameters:
                 named = re.fullmatch(r".*[\s.>*&](\w+)", parameter.split("=")[0].strip())
                 if named and not re.fullmatch(r"[A-Z][A-Za-z0-9]*", named[1]) \
@@ -125,11 +127,14 @@ def name_template(tree):
 @rule("name-type", "Types, concepts and aliases are snake_case.")
 def name_type(tree):
     for source in tree.headers:
+        code = source.code
+        for offset, length, _ in _template_heads(source):
+            code = code[:offset] + ";" * length + code[offset + length:]
         for found in re.finditer(
                 r"(?:^|[;{}>\]]|\bfriend\b)\s*"
                 r"(?:(class|struct|union|enum(?:\s+class|\s+struct)?|concept)\s+"
                 r"(?:alignas\s*\([^()]*\)\s*|\[\[[^\]]*\]\]\s*)*(\w+)\b(?!\s*[,>])"
-                r"|using\s+(\w+)\s*=)", source.code, re.MULTILINE):
+                r"|using\s+(\w+)\s*=)", code, re.MULTILINE):
             name = found[2] or found[3]
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 yield (source.path, source.line_of(found.start(2 if found[2] else 3)),
@@ -206,6 +211,18 @@ def callback_last(tree):
                 yield (source.path, source.line_of(one.offset),
                        f"{one.name}() takes '{parameter}' before '{rest[0]}'",
                        "put the callback last")
+
+
+@rule("result-nodiscard", "A public type called ..._result is [[nodiscard]]: it may say that "
+                          "nothing was done.")
+def result_nodiscard(tree):
+    for source in tree.headers:
+        for block in source.structure.blocks:
+            if block.kind == "type" and block.name.endswith("_result") \
+                    and "[[nodiscard" not in block.head \
+                    and not re.search(r"\bdetail\b", _qualified(block)):
+                yield (source.path, source.line_of(block.head_at), f"{block.name} may be ignored",
+                       f"write {block.keyword} [[nodiscard]] {block.name}")
 
 
 @rule("type-docstring", "Every public type and free function has a /// sentence, or its values "

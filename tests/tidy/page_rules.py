@@ -121,6 +121,17 @@ def example(tree):
                "copy the file's text")
 
 
+@rule("page-cost", "Cost names a measurement in bench/results/, or the bench that will make it.")
+def cost(tree):
+    for _, source in _pages(tree):
+        first, last = _section(source, "Cost")
+        told = "\n".join(source.lines[first - 1:last]) if first else "bench/results/"
+        if "bench/results/" not in told and not re.search(
+                r"[Nn]ot\s+measured\s+yet;\s+`?bench/\w+", told):
+            yield (source.path, first - 1, "the section names no measurement",
+                   "name the file, or write 'not measured yet; bench/<name>_bench is the command'")
+
+
 @rule("example-used", "Every example file is named by a page.")
 def example_used(tree):
     pages = [source.text for source in tree.sources.values() if source.path.endswith(".md")]

@@ -173,6 +173,37 @@ def stress_invariant(tree):
             yield source.path, 1, "no invariant is named", "write '// Invariant: ...'"
 
 
+@rule("test-hidden", "No test is hidden or allowed to fail, unless '// hidden: reason' says why.")
+def test_hidden(tree):
+    for source in _tests(tree):
+        for line, name, start, _ in cases(source):
+            tags = source.text[source.start_of(line):start]
+            if re.search(r"\[\.|\[!(?:may|should)fail\]|\[!hide\]", tags) and not re.search(
+                    r"\bhidden\s*:\s*\w", source.told_about(line)):
+                yield (source.path, line, f"'{name}' does not count", "let it run, or write "
+                       "'// hidden: why'")
+
+
+@rule("test-shim", "Tests include support/catch.hpp, which knows Catch2 v2 and v3.")
+def test_shim(tree):
+    for source in _tests(tree):
+        for line, target, _ in source.includes:
+            if target.startswith("catch2/") and not source.path.startswith("tests/support/"):
+                yield source.path, line, f"<{target}> is one version's", "include support/catch.hpp"
+
+
+@rule("suppression", "No sanitizer is told to look away.")
+def suppression(tree):
+    for source in tree.sources.values():
+        if source.name.endswith(".supp"):
+            yield source.path, 1, "a file of suppressions", "mend what the sanitizer found"
+        if source.path.startswith("tests/tidy") or source.path.endswith(".md"):
+            continue
+        for found in re.finditer(r"\bno_sanitize\w*|\bsuppressions=", source.text):
+            yield (source.path, source.line_of(found.start()), f"'{found.group()}'",
+                   "mend what the sanitizer found")
+
+
 @rule("primitive-files", "Every public header has its test, page and example, and a stress test if "
                          "threads share it.")
 def primitive_files(tree):
