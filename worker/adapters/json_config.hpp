@@ -9,7 +9,7 @@
 namespace veltrix_worker {
 
 /// Reads `bytes` as one JSON object of settings and nested objects. Numbers keep the text they were
-/// written with; null, arrays, repeated keys and more than 8 levels are refused, each with its place.
+/// written with; null, arrays, repeated keys and more than 8 levels are refused with their place.
 [[nodiscard]] veltrix::config_text parse_json(std::string_view bytes, std::string_view file_name);
 
 /// parse_json() if the first character that is not blank is `{`, else veltrix::parse_yaml().

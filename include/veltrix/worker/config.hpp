@@ -352,7 +352,7 @@ class config_builder {
     const auto check = [&](const config_value& value, const config_origin& origin,
                            const std::string& got) {
       if (std::get<std::int64_t>(value) <= most) return;
-      refuse(origin, diagnostic_code::above_bound, std::string(field.name), quote_value(got),
+      refuse(origin, diagnostic_code::out_of_bounds, std::string(field.name), quote_value(got),
              "is above " + show_integer(field, most) + bound, next);
     };
     for (const auto& given : chosen_[index(id)]) {
@@ -473,6 +473,7 @@ class config_builder {
   [[nodiscard]] config_result finish() {
     sort_by_place(errors_);
     sort_by_place(warnings_);
+    if (!errors_.empty()) warnings_.clear();  // they speak of values that will not be in force
     limit_faults(errors_, inputs_.file_name);
     for (diagnostic& error : errors_)
       error.stays = inputs_.stays;

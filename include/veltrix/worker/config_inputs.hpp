@@ -48,13 +48,13 @@ struct config_inputs {
 /// A snapshot, or at least one error.
 struct config_result {
   std::optional<config_snapshot> snapshot{};
-  std::vector<diagnostic> errors{};  ///< the file's first, by line; empty if there is a snapshot
-  std::vector<diagnostic> warnings{};
+  std::vector<diagnostic> errors{};    ///< the file's first, by line; empty if there is a snapshot
+  std::vector<diagnostic> warnings{};  ///< only with a snapshot
 
   [[nodiscard]] bool ok() const noexcept { return snapshot.has_value(); }
 };
 
-/// The variables of `environment` (an array that ends in null, as environ) that start with VELTRIX_.
+/// The variables of `environment` (an array that ends in null, as environ) that are settings.
 [[nodiscard]] inline std::vector<environment_setting> environment_settings(
     const char* const* environment) {
   std::vector<environment_setting> settings;

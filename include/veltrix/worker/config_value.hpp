@@ -380,21 +380,21 @@ inline constexpr const char* upper_note = ", the largest in the schema";
     const double lowest = static_cast<double>(field.lowest) / 1000;
     const double highest = static_cast<double>(field.highest) / 1000;
     if (*share < lowest) {
-      return value_fault{diagnostic_code::below_bound, "is below " + show_real(lowest) + lower_note,
-                         "Raise it"};
+      return value_fault{diagnostic_code::out_of_bounds,
+                         "is below " + show_real(lowest) + lower_note, "Raise it"};
     }
     if (*share <= highest) return std::nullopt;
-    return value_fault{diagnostic_code::above_bound, "is above " + show_real(highest) + upper_note,
-                       "Lower it"};
+    return value_fault{diagnostic_code::out_of_bounds,
+                       "is above " + show_real(highest) + upper_note, "Lower it"};
   }
   const auto* count = std::get_if<std::int64_t>(&value);
   if (count == nullptr) return std::nullopt;
   if (*count < field.lowest) {
-    return value_fault{diagnostic_code::below_bound,
+    return value_fault{diagnostic_code::out_of_bounds,
                        "is below " + show_integer(field, field.lowest) + lower_note, "Raise it"};
   }
   if (*count > field.highest) {
-    return value_fault{diagnostic_code::above_bound,
+    return value_fault{diagnostic_code::out_of_bounds,
                        "is above " + show_integer(field, field.highest) + upper_note, "Lower it"};
   }
   if (!field.power_of_two || (*count & (*count - 1)) == 0) return std::nullopt;
