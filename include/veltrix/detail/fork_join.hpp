@@ -1,0 +1,302 @@
+// Work that a thread splits and waits for, on a pool whose worker it may itself be.
+// Use for: task_group and parallel_for of elastic_pool. Internal.
+// Not for: work that nobody waits for.
+// Threads: all members may be called from any thread.
+// Progress: whoever waits runs what nobody has begun, so it waits only for work in progress.
+// Callbacks: tasks run with no lock held.
+// Exceptions: the first one of the work is kept for whoever waits.
+// Lifetime: shared between the waiter and what it queued; late entries find nothing and end.
+// Guide: docs/elastic_pool.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "pool_core.hpp"
+#include "sync.hpp"
+#include "task.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail {
+
+/// Why a waiter never deadlocks: a group's unbegun tasks are run by its own waiter, and those begun
+/// are run by threads whose own waits are for groups they made themselves, which end first.
+///
+/// I1: pending_ counts the tickets alive. Only make_ticket() raises it; each ticket lowers it once.
+class group_state : public std::enable_shared_from_this<group_state> {
+ public:
+  /// One unit that a group waits for. Moves; spent once, by finish() or by its end.
+  class ticket {
+   public:
+    ticket(ticket&& other) noexcept
+        : group_(std::move(other.group_)), file_(other.file_), line_(other.line_) {
+      other.file_ = "a move";
+    }
+    ticket& operator=(ticket&& other) noexcept {
+      if (this != &other) {
+        spend();
+        group_ = std::move(other.group_);
+        file_ = std::exchange(other.file_, "a move");
+        line_ = other.line_;
+      }
+      return *this;
+    }
+    ~ticket() { spend(); }
+
+    /// Whether it still counts.
+    [[nodiscard]] bool valid() const noexcept { return group_ != nullptr; }
+
+    /// Spends the ticket. A second time is misuse: checked builds abort and name both places.
+    void finish(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) && noexcept {
+      if (VELTRIX_CHECKED != 0 && !valid()) report_reuse(file, line);
+      spend();
+      file_ = file;
+      line_ = line;
+    }
+
+   private:
+    friend class group_state;
+    explicit ticket(std::shared_ptr<group_state> group) noexcept : group_(std::move(group)) {}
+
+    void spend() noexcept {
+      if (group_) std::exchange(group_, nullptr)->ticket_spent();
+    }
+
+    void report_reuse(const char* file, unsigned line) const noexcept {
+      char sentence[512];
+      std::snprintf(sentence, sizeof sentence,
+                    "a ticket was finished twice: first by %s:%u, now by %s:%u", file_, line_, file,
+                    line);
+      misuse("ticket.valid()", sentence, file, static_cast<int>(line));
+    }
+
+    std::shared_ptr<group_state> group_;  // null once spent or moved from
+    const char* file_ = "";               // where it was spent
+    unsigned line_ = 0;
+  };
+
+  explicit group_state(std::shared_ptr<failure_sink> sink) noexcept : sink_(std::move(sink)) {}
+  group_state(const group_state&) = delete;
+  group_state& operator=(const group_state&) = delete;
+
+  [[nodiscard]] ticket make_ticket() {
+    auto self = shared_from_this();
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    ++pending_;
+    return ticket(std::move(self));
+  }
+
+  /// Adds a task to those not begun.
+  void add(task work) {
+    item added{std::move(work), make_ticket()};
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    unbegun_.push_back(std::move(added));
+    if (waiters_ != 0) changed_.notify_one();
+  }
+
+  /// Runs the task added last that nobody has begun, if there is one.
+  bool run_one() noexcept {
+    sync::unique_lock<sync::mutex> lock(mutex_);
+    if (unbegun_.empty()) return false;
+    item mine = std::move(unbegun_.back());
+    unbegun_.pop_back();
+    lock.unlock();
+    VELTRIX_TRY {
+      mine.work();
+    }
+    VELTRIX_CATCH_ALL {
+      keep(std::current_exception());
+    }
+    mine.work.reset();
+    return true;  // mine's ticket is spent here, after the task and its capture are gone
+  }
+
+  /// Runs what nobody has begun, then waits for the rest.
+  void wait() noexcept {
+    for (;;) {
+      while (run_one()) {}
+      sync::unique_lock<sync::mutex> lock(mutex_);
+      ++waiters_;
+      // Woken by ticket_spent(), after it wrote pending_, and by add().
+      while (pending_ != 0 && unbegun_.empty())
+        changed_.wait(lock);
+      --waiters_;
+      if (pending_ == 0) return;
+    }
+  }
+
+  /// The first exception since the last call, or null.
+  [[nodiscard]] std::exception_ptr take_failure() noexcept {
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    return std::exchange(failure_, nullptr);
+  }
+
+  /// The group ends: an exception nobody took goes to the pool's handler.
+  void drop() noexcept {
+    if (std::exception_ptr left = take_failure()) sink_->report(std::move(left));
+  }
+
+ private:
+  struct item {
+    task work;
+    ticket counted;
+  };
+
+  void keep(std::exception_ptr failure) noexcept {
+    {
+      const sync::lock_guard<sync::mutex> lock(mutex_);
+      if (!failure_) {
+        failure_ = std::move(failure);
+        return;
+      }
+    }
+    sink_->report(std::move(failure));  // only the first is kept; none vanishes
+  }
+
+  void ticket_spent() noexcept {
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    --pending_;
+    if (pending_ == 0 && waiters_ != 0) changed_.notify_all();
+  }
+
+  const std::shared_ptr<failure_sink> sink_;  // thread-safe by itself
+  sync::mutex mutex_;                         // guards everything below
+  sync::condition_variable changed_;          // pending_ reached 0, or unbegun_ grew
+  std::vector<item> unbegun_;                 // guarded by mutex_
+  std::size_t pending_ = 0;                   // guarded by mutex_
+  std::size_t waiters_ = 0;                   // guarded by mutex_
+  std::exception_ptr failure_;                // guarded by mutex_; the first not taken yet
+};
+
+/// How a range is cut: `chunks` pieces of `grain` indexes, the last one shorter.
+struct range_cut {
+  std::uint64_t total = 0;
+  std::uint64_t grain = 1;
+  std::uint64_t chunks = 0;
+
+  /// @param grain  indexes per piece; 0: about eight pieces for each of `threads`
+  [[nodiscard]] static range_cut of(std::uint64_t total, std::uint64_t grain,
+                                    std::size_t threads) noexcept {
+    constexpr std::uint64_t pieces_per_thread = 8;
+    if (grain == 0) grain = std::max<std::uint64_t>(1, total / (pieces_per_thread * threads));
+    return {total, grain, total / grain + (total % grain == 0 ? 0 : 1)};
+  }
+};
+
+/// One parallel_for. The body is the caller's: it is called only for a chunk claimed while the
+/// caller waits.
+template <class Body>
+class range_state {
+ public:
+  range_state(Body& body, range_cut cut, std::shared_ptr<failure_sink> sink) noexcept
+      : body_(body), cut_(cut), sink_(std::move(sink)) {}
+  range_state(const range_state&) = delete;
+  range_state& operator=(const range_state&) = delete;
+
+  /// Claims chunk after chunk and runs it, until none is left.
+  void help() noexcept {
+    std::uint64_t mine = 0;
+    for (;;) {
+      const std::uint64_t chunk = next_.fetch_add(1, sync::relaxed);
+      if (chunk >= cut_.chunks) break;
+      run(chunk);
+      ++mine;
+    }
+    if (mine == 0) return;
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    done_ += mine;
+    if (done_ == cut_.chunks) all_done_.notify_all();
+  }
+
+  /// Waits for the chunks others have claimed. Throws the first exception.
+  void wait() {
+    std::exception_ptr failure;
+    {
+      sync::unique_lock<sync::mutex> lock(mutex_);
+      while (done_ != cut_.chunks)
+        all_done_.wait(lock);  // woken by help(), after it wrote done_
+      failure = std::exchange(failure_, nullptr);
+    }
+    if (failure) std::rethrow_exception(std::move(failure));
+  }
+
+ private:
+  void run(std::uint64_t chunk) noexcept {
+    const std::uint64_t first = chunk * cut_.grain;
+    const std::uint64_t count = std::min(cut_.grain, cut_.total - first);
+    for (std::uint64_t at = first; at < first + count; ++at) {
+      VELTRIX_TRY {
+        body_(at);
+      }
+      VELTRIX_CATCH_ALL {
+        keep(std::current_exception());
+      }
+    }
+  }
+
+  void keep(std::exception_ptr failure) noexcept {
+    {
+      const sync::lock_guard<sync::mutex> lock(mutex_);
+      if (!failure_) {
+        failure_ = std::move(failure);
+        return;
+      }
+    }
+    sink_->report(std::move(failure));  // only the first is rethrown; none vanishes
+  }
+
+  Body& body_;
+  const range_cut cut_;
+  const std::shared_ptr<failure_sink> sink_;  // thread-safe by itself
+  // relaxed: a claim must only be unique; what the body wrote is published by mutex_
+  sync::atomic<std::uint64_t> next_{0};
+  sync::mutex mutex_;                  // guards everything below
+  sync::condition_variable all_done_;  // done_ reached the number of chunks
+  std::uint64_t done_ = 0;             // guarded by mutex_
+  std::exception_ptr failure_;         // guarded by mutex_; the first
+};
+
+/// Offers the pool `copies` entries that help `state`; as many as fit, none is waited for.
+template <class State>
+void invite(pool_core& core, const std::shared_ptr<State>& state, std::uint64_t copies) {
+  constexpr std::size_t at_once = 32;
+  while (copies != 0) {
+    task entries[at_once];
+    const auto now = static_cast<std::size_t>(std::min<std::uint64_t>(copies, at_once));
+    for (std::size_t i = 0; i < now; ++i)
+      entries[i] = task([state] { state->help(); });
+    const auto [taken, stopped] = core.push_all(entries, now, when_full::refuses);
+    if (taken < now) return;
+    copies -= now;
+  }
+}
+
+/// Calls `body(i)` for 0 <= i < total on the pool and the calling thread.
+template <class Body>
+void share_range(pool_core& core, std::uint64_t total, std::uint64_t grain, Body& body) {
+  if (total == 0) return;
+  const std::size_t workers = core.workers();
+  const range_cut cut = range_cut::of(total, grain, workers + 1);
+  const auto state = std::make_shared<range_state<Body>>(body, cut, core.sink());
+  VELTRIX_TRY {
+    invite(core, state, std::min<std::uint64_t>(cut.chunks - 1, workers));
+  }
+  VELTRIX_CATCH_ALL {
+    // No memory to invite anyone: the caller does what is left by itself.
+  }
+  state->help();
+  state->wait();
+}
+
+}  // namespace detail
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix

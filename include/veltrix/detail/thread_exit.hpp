@@ -1,0 +1,62 @@
+// Telling when a thread has really left the process, as an outside observer would.
+// Use for: acknowledging a smaller pool only once the kernel lists no more threads than it. Internal.
+// Not for: joining; a joined thread may be listed under /proc for a moment longer, hence this.
+// Threads: all functions may be called from any thread.
+// Progress: thread_is_listed() is one system call; await_thread_exit() blocks until its deadline.
+// Callbacks: none.
+// Exceptions: none.
+// Lifetime: numbers only; the kernel gives a number again after it went round all others.
+// Guide: docs/design.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "../clock.hpp"
+#include "sync.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail {
+
+#if defined(__linux__)
+using thread_number = long;
+
+/// The kernel's number of the calling thread.
+inline thread_number this_thread_number() noexcept {
+  return ::syscall(SYS_gettid);
+}
+
+/// Whether the kernel still lists the thread in this process.
+inline bool thread_is_listed(thread_number number) noexcept {
+  return ::syscall(SYS_tgkill, static_cast<long>(::getpid()), number, 0L) == 0 || errno != ESRCH;
+}
+#else
+using thread_number = long;
+inline thread_number this_thread_number() noexcept {
+  return 0;
+}
+inline bool thread_is_listed(thread_number) noexcept {
+  return false;  // nothing to ask: the join that follows is the answer
+}
+#endif
+
+/// Waits until the thread is no longer listed. Polls: the kernel offers no wake-up this late in a
+/// thread's life, which ends within microseconds of its last line.
+/// @return false when the deadline passed first
+inline bool await_thread_exit(thread_number number, time_point deadline) {
+  constexpr int looks_before_sleep = 200;
+  for (int looks = 0; thread_is_listed(number); ++looks) {
+    const time_point now = steady_clock::now();
+    if (now >= deadline) return false;
+    if (looks < looks_before_sleep) {
+      sync::yield();
+    } else {
+      const time_point soon = saturating_add(now, std::chrono::microseconds(100));
+      steady_clock::sleep_until(soon < deadline ? soon : deadline, stop_token());
+    }
+  }
+  return true;
+}
+
+}  // namespace detail
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
