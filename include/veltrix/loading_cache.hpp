@@ -41,8 +41,9 @@ inline namespace VELTRIX_ABI {
 
 /// The cache.
 ///
-/// I1: at most one flight per key is current; a reader joins only a current one. invalidate(), put()
-///     and announce() make the flights before them not current, so no load in flight undoes them.
+/// I1: at most one flight per key is current, and a reader joins only a current one. invalidate()
+///     and put() end that of the flights before them, and announce() keeps readers from joining
+///     them: no load in flight undoes what came after it began.
 /// I2: an entry's version never goes down while it stays.
 /// I3: a shard's mutex is never held while user code but hash and equality runs.
 template <class Key, class Value, class Hash = detail::default_hash<Key>,
@@ -78,8 +79,8 @@ class loading_cache {
   loading_cache(const loading_cache_options& options, Clock& clock, hooks kept = {})
       : loading_cache(options, clock, nullptr, std::move(kept)) {}
 
-  /// The same, with an executor for background refreshes. It outlives the cache, and runs or destroys
-  /// what it accepted.
+  /// The same, with an executor for background refreshes. It outlives the cache, and runs or
+  /// destroys what it accepted.
   template <executor Executor>
   loading_cache(const loading_cache_options& options, Clock& clock, Executor& background,
                 hooks kept = {})
@@ -191,8 +192,8 @@ class loading_cache {
   }
   bool put(const Key& key, Value value) { return put(key, loaded<Value>{std::move(value)}); }
 
-  /// Removes `key`. A load under way still answers those who wait for it, but is not stored, and later
-  /// readers do not join it. Result: whether an entry was there. O(1).
+  /// Removes `key`. A load under way still answers those who wait for it, but is not stored, and
+  /// later readers do not join it. Result: whether an entry was there. O(1).
   bool invalidate(const Key& key) {
     shard& home = shard_of(key);
     records removed;
@@ -227,14 +228,14 @@ class loading_cache {
     }
   }
 
-  /// Says that the source is now at `version`: every entry read at an older one is stale from now on,
-  /// and no load that began before is joined. A lower version than before changes nothing. O(1).
+  /// Says that the source is now at `version`: every entry read at an older one is stale from now
+  /// on, and no load that began before is joined. A lower version than before changes nothing. O(1).
   void announce(std::uint64_t version) {
     const lock_guard lock(announce_mutex_);
-    if (version <= floor_.load(seam::relaxed)) return;  // relaxed: announce_mutex_ is held
-    announced_at_.store(clock_.now().time_since_epoch().count(), seam::relaxed);
+    if (version <= floor_.load(detail::sync::relaxed)) return;  // relaxed: announce_mutex_ is held
+    announced_at_.store(clock_.now().time_since_epoch().count(), detail::sync::relaxed);
     // (2) release-store; pairs with acquire-load (1). Publishes: announced_at_ before floor_.
-    floor_.store(version, seam::release);
+    floor_.store(version, detail::sync::release);
   }
 
   /// Removes what is past serving in any mode. Result: how many. O(size), one shard at a time.
@@ -271,7 +272,7 @@ class loading_cache {
       sum.entries += home->held.size();
       sum.weight += home->held.weight();
     }
-    sum.listener_failures = listener_failures_.load(seam::relaxed);
+    sum.listener_failures = listener_failures_.load(detail::sync::relaxed);
     return sum;
   }
 
@@ -287,12 +288,6 @@ class loading_cache {
   using flight_ptr = std::shared_ptr<flight>;
   using landing = detail::flight_result<Value>;
   using poster = detail::unique_function<post_result(detail::task)>;
-  struct seam {
-    static constexpr auto relaxed = detail::sync::relaxed;
-    static constexpr auto acquire = detail::sync::acquire;
-    static constexpr auto release = detail::sync::release;
-  };
-
   struct alignas(detail::cache_line) shard {
     shard(std::size_t max_entries, std::uint64_t max_weight, const Hash& hash, const Equal& equal)
         : held(max_entries, max_weight, hash, equal), flights(0, hash, equal) {}
@@ -341,7 +336,7 @@ class loading_cache {
   }
 
   std::uint64_t floor() const noexcept {
-    return floor_.load(seam::acquire);  // (1) acquire-load; pairs with release-store (2)
+    return floor_.load(detail::sync::acquire);  // (1) acquire-load; pairs with release-store (2)
   }
 
   // ---- one shard, its mutex held --------------------------------------------------------------
@@ -349,7 +344,7 @@ class loading_cache {
   /// From when on `held` is stale: its time is over, or something newer was announced.
   time_point stale_since(const entry& held) const noexcept {
     if (held.version >= floor()) return held.expires_at;
-    const time_point announced(duration(announced_at_.load(seam::relaxed)));
+    const time_point announced(duration(announced_at_.load(detail::sync::relaxed)));
     return std::min(held.expires_at, announced);
   }
 
@@ -478,7 +473,7 @@ class loading_cache {
         hooks_.removed(each.key, each.held.value, each.cause);
       }
       VELTRIX_CATCH_ALL {
-        listener_failures_.fetch_add(1, seam::relaxed);
+        listener_failures_.fetch_add(1, detail::sync::relaxed);
       }
     }
   }
