@@ -453,7 +453,7 @@ class config_builder {
     told.what = field_of(id).name;
     told.got = quote_value(snapshot_.shown(id));
     told.allowed = "has no effect with " + other;
-    told.stays = other + " is in force";
+    told.stays = "the worker runs with " + other;
     told.next = "Remove one of the two";
     warnings_.push_back(std::move(told));
   }

@@ -46,7 +46,7 @@ struct config_inputs {
 };
 
 /// A snapshot, or at least one error.
-struct config_result {
+struct [[nodiscard]] config_result {
   std::optional<config_snapshot> snapshot{};
   std::vector<diagnostic> errors{};    ///< the file's first, by line; empty if there is a snapshot
   std::vector<diagnostic> warnings{};  ///< only with a snapshot

@@ -62,9 +62,9 @@ inline constexpr std::size_t longest_guess = 64;
 
 /// How many letters must be added, removed, changed or swapped with their neighbour to get from one
 /// to the other, each place touched once (optimal string alignment, after Damerau and Levenshtein).
-/// Both have at most 64 letters; more are far apart.
+/// Names above 64 letters are not compared: they count as wholly different.
 [[nodiscard]] inline std::size_t edit_distance(std::string_view from, std::string_view to) {
-  if (from.size() > longest_guess || to.size() > longest_guess) return longest_guess;
+  if (from.size() > longest_guess || to.size() > longest_guess) return from.size() + to.size();
   using row = std::array<std::size_t, longest_guess + 1>;
   row before_last{};
   row last{};

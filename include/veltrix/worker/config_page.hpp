@@ -88,13 +88,14 @@ inline constexpr std::string_view page_limits = R"page(## Limits of the host
 
 `workers.max_concurrency` is bounded by the smallest of these, and a refusal names it:
 
-| limit | read from | counts |
-|---|---|---|
-| `pids.max` | the process's cgroup and all above it, version 1 or 2 | less 16 kept back, less what others use there (`pids.current` without this process) |
-| `RLIMIT_NPROC` | `/proc/self/limits` | less 16 kept back; root and holders of CAP_SYS_RESOURCE or CAP_SYS_ADMIN are exempt |
-| `memory.max` | the same cgroups (`memory.limit_in_bytes` in version 1) | divided by `workers.stack_kib` |
-| `MemAvailable` | `/proc/meminfo` | divided by `workers.stack_kib` |
-| `RLIMIT_AS` | `/proc/self/limits` | divided by `workers.stack_kib` |
+- `pids.max` of the process's cgroup and of all above it, version 1 or 2: less 16 kept back, less
+  what others use there (`pids.current` without this process);
+- `RLIMIT_NPROC`, less 16 kept back; root and holders of CAP_SYS_RESOURCE or CAP_SYS_ADMIN are
+  exempt;
+- `memory.max` of the same cgroups (`memory.limit_in_bytes` in version 1), divided by
+  `workers.stack_kib`;
+- `MemAvailable` of `/proc/meminfo`, divided by `workers.stack_kib`;
+- `RLIMIT_AS`, divided by `workers.stack_kib`.
 
 The 16 are for the process's other threads and for what starts beside it. Tasks that other processes
 of the same user run also count against RLIMIT_NPROC and are not known here: the pool may still find
@@ -109,14 +110,28 @@ A message is one line: the code, the place, the setting, the value, what is allo
 force, and what to do.
 
 ```
-VX1012 veltrix.yaml:7:20 workers.max_concurrency: 5120 is above 284 (pids.max=300, 16 kept back). Refused; generation 41 with 512 workers stays in force. Lower it or raise pids.max.
-```
+)page";
+
+inline constexpr std::string_view page_codes = R"page(```
 
 10xx: what the configuration says. 11xx: how it is written. 19xx: warnings. 20xx: while running.
 
 | code | meaning |
 |---|---|
 )page";
+
+/// The message that the page shows, made as the worker makes it.
+[[nodiscard]] inline std::string page_message() {
+  return to_string({.code = diagnostic_code::out_of_bounds,
+                    .file = "veltrix.yaml",
+                    .line = 7,
+                    .column = 20,
+                    .what = "workers.max_concurrency",
+                    .got = "5120",
+                    .allowed = "is above 284 (pids.max=300, 16 kept back)",
+                    .stays = "generation 41 with 512 workers stays in force",
+                    .next = "Lower it or raise pids.max"});
+}
 
 /// One row of a group's table.
 [[nodiscard]] inline std::string page_row(const config_field& field) {
@@ -152,7 +167,8 @@ VX1012 veltrix.yaml:7:20 workers.max_concurrency: 5120 is above 284 (pids.max=30
     }
     page.append(detail::page_row(field));
   }
-  page.append("\n").append(detail::page_limits);
+  page.append("\n").append(detail::page_limits).append(detail::page_message()).append("\n");
+  page.append(detail::page_codes);
   for (const diagnostic_row& row : diagnostic_table) {
     page.append("| ").append(to_string(row.code)).append(" | ").append(row.meaning);
     page.append(" |\n");

@@ -434,11 +434,15 @@ namespace detail {
 
 [[nodiscard]] constexpr bool rows_stand_in_order() noexcept {
   for (std::size_t at = 0; at < config_table.size(); ++at) {
-    if (config_table[at].id != static_cast<key>(at)) return false;
+    const config_field& row = config_table[at];
+    if (row.id != static_cast<key>(at)) return false;
+    if (row.lowest > row.highest || (row.type == value_type::text && row.lowest > 1)) return false;
   }
   return config_table.size() == static_cast<std::size_t>(key::sidecar_promote_after) + 1;
 }
-static_assert(rows_stand_in_order(), "config_table must have one row for each key, in its order");
+static_assert(
+    rows_stand_in_order(),
+    "config_table must have one row for each key, in its order, with bounds that make sense");
 
 /// Calls `use(word)` for each word of `words`, which '|' separates.
 template <class Use>

@@ -382,7 +382,7 @@ class yaml_reader {
     if (indent > levels_.back().indent) {
       report(levels_.back().indent,
              {diagnostic_code::bad_indentation, indent, "indentation of", count_spaces(indent),
-              "the line above has its value, so nothing nests below it",
+              "no group is open above it, and a value ends on its line",
               "indent it by " + count_spaces(levels_.back().indent)});
       return false;
     }

@@ -299,10 +299,8 @@ template <class Names>
       return refuse("has a control character", "Remove it");
     }
   }
-  if (size < field.lowest) {
-    return refuse("has fewer than " + std::to_string(field.lowest) + " bytes",
-                  "Write a longer text");
-  }
+  // The least length of a text is 0 or 1; rows_stand_in_order() in config_schema.hpp sees to it.
+  if (size < field.lowest) return refuse("is empty", "Write a text or remove the key");
   if (size > field.highest) {
     return refuse("has more than " + std::to_string(field.highest) + " bytes",
                   "Write a shorter text");
@@ -389,6 +387,11 @@ inline constexpr const char* upper_note = ", the largest in the schema";
   }
   const auto* count = std::get_if<std::int64_t>(&value);
   if (count == nullptr) return std::nullopt;
+  if (field.lowest == field.highest && *count != field.lowest) {
+    const std::string only = show_integer(field, field.lowest);
+    return value_fault{diagnostic_code::out_of_bounds, "is not " + only + ", the only one allowed",
+                       "Write " + only};
+  }
   if (*count < field.lowest) {
     return value_fault{diagnostic_code::out_of_bounds,
                        "is below " + show_integer(field, field.lowest) + lower_note, "Raise it"};

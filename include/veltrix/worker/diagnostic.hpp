@@ -340,7 +340,7 @@ inline void append_part(std::string& line, std::string_view separator, std::stri
           .file = std::string(file),
           .what = "configuration file",
           .got = std::string(reason),
-          .allowed = "is not a file that can be read",
+          .allowed = "is what the system says",
           .stays = {},
           .next = "Check the path and its permissions"};
 }
