@@ -162,7 +162,7 @@ config_inputs started(std::string_view yaml = {}) {
   return inputs;
 }
 
-std::vector<golden_case> golden_cases() {
+std::vector<golden_case> cases_of_names() {
   std::vector<golden_case> cases;
   const auto add = [&](const char* name, config_inputs inputs, std::vector<std::string> expected) {
     cases.push_back({name, std::move(inputs), std::move(expected)});
@@ -200,7 +200,15 @@ std::vector<golden_case> golden_cases() {
   add("one setting twice on the command line", inputs,
       {"VX1003 --set workers.min: 2 and workers.min: 3 set the same thing. Refused; no worker was "
        "started. Remove one."});
-  inputs = started();
+  return cases;
+}
+
+std::vector<golden_case> cases_of_places_and_limits() {
+  std::vector<golden_case> cases;
+  const auto add = [&](const char* name, config_inputs inputs, std::vector<std::string> expected) {
+    cases.push_back({name, std::move(inputs), std::move(expected)});
+  };
+  config_inputs inputs = started();
   inputs.control = {"workers.max_concurrency=900"};
   add("a command above the host", inputs,
       {"VX1012 control workers.max_concurrency: 900 is above 284 (pids.max=300, 16 kept back). "
@@ -246,6 +254,13 @@ std::vector<golden_case> golden_cases() {
   add("a contradiction with a value from the command line", inputs,
       {"VX1014 --set events.max_event_bytes: 8 MiB is above queue.max_bytes 4 MiB. Refused; no "
        "worker was started. Lower it or raise queue.max_bytes."});
+  return cases;
+}
+
+std::vector<golden_case> golden_cases() {
+  std::vector<golden_case> cases = cases_of_names();
+  for (golden_case& one : cases_of_places_and_limits())
+    cases.push_back(std::move(one));
   return cases;
 }
 
@@ -336,7 +351,7 @@ TEST_CASE("config the stronger place wins and each value says where it came from
       "queue:\n  max_events: 100\n");
   inputs.environment = {
       {"VELTRIX_WORKERS_MAX_CONCURRENCY", "30"}, {"VELTRIX_WORKERS_MIN", "3"},
-      {"VELTRIX_LANES_BATCH_MAX", "9"},          {"HOME", "/root"},
+      {"VELTRIX_LANES_BATCH_MAX", "9"},          {"HOME", "/home"},
       {"VELTRIX_SERVICE_HOST", "10.0.0.1"},      {"VELTRIX_WORKER_PORT_80_TCP_ADDR", "10.0.0.1"},
       {"VELTRIX_CONFIG", "veltrix.yaml"}};
   inputs.command_line = {"workers.max_concurrency=40", "workers.min=4"};
@@ -488,7 +503,7 @@ TEST_CASE("config the engine gives the same answer every time and leaves its inp
 }
 
 TEST_CASE("config the variables of a process are found among the others") {
-  const char* const environment[] = {"HOME=/root", "VELTRIX_POD=a=b", "VELTRIX_ODD", "X=VELTRIX_",
+  const char* const environment[] = {"HOME=/home", "VELTRIX_POD=a=b", "VELTRIX_ODD", "X=VELTRIX_",
                                      nullptr};
   const auto found = veltrix::environment_settings(environment);
   REQUIRE(found.size() == 1);
@@ -526,67 +541,75 @@ constexpr plain_setting plain_settings[] = {{key::workers_max_concurrency, 16, 2
 
 }  // namespace
 
+namespace {
+
+/// One random configuration and what the model says of it.
+struct random_layers {
+  config_inputs inputs = inputs_of("");
+  std::string yaml = "# round\n";
+  std::size_t line = 1;
+  std::map<key, std::size_t> lines{};
+  layers_model model{};
+
+  explicit random_layers(veltrix_test::random_source& random) {
+    for (const plain_setting& setting : plain_settings)
+      add(setting, random);
+    inputs.file = parse_yaml(yaml, "veltrix.yaml");
+  }
+
+  void add(const plain_setting& setting, veltrix_test::random_source& random) {
+    const std::string name(veltrix::field_of(setting.id).name);
+    const auto choose = [&](origin_kind kind) {
+      const auto width = static_cast<std::uint64_t>(setting.highest - setting.lowest + 1);
+      const auto value = setting.lowest + static_cast<std::int64_t>(random.below(width));
+      model.set(setting.id, value, kind);
+      return std::to_string(value);
+    };
+    // workers.max_concurrency is always given, so that workers.min never exceeds it.
+    if (setting.id == key::workers_max_concurrency || random.below(2) == 0) {
+      const auto blanks = random.below(3);
+      yaml.append(blanks, '\n');
+      line += blanks + 1;
+      lines[setting.id] = line;
+      yaml += name + ": " + choose(origin_kind::file) + (random.below(2) == 0 ? "  # x\n" : "\n");
+    }
+    if (random.below(4) == 0) {
+      inputs.environment.push_back(
+          {veltrix::environment_name(name), choose(origin_kind::environment)});
+    }
+    if (random.below(4) == 0) {
+      inputs.command_line.push_back(name + "=" + choose(origin_kind::command_line));
+    }
+    if (random.below(8) == 0) inputs.control.push_back(name + "=" + choose(origin_kind::control));
+  }
+};
+
+void compare_with_model(const random_layers& layers, const config_snapshot& snapshot) {
+  for (const plain_setting& setting : plain_settings) {
+    const auto found = layers.model.values.find(setting.id);
+    if (found == layers.model.values.end()) {
+      REQUIRE(snapshot.origin(setting.id).kind == origin_kind::built_in);
+      REQUIRE(snapshot.shown(setting.id) == veltrix::field_of(setting.id).default_text);
+      continue;
+    }
+    REQUIRE(snapshot.integer(setting.id) == found->second.first);
+    REQUIRE(snapshot.origin(setting.id).kind == found->second.second);
+    if (found->second.second != origin_kind::file) continue;
+    REQUIRE(snapshot.origin(setting.id).at.line == layers.lines.at(setting.id));
+  }
+}
+
+}  // namespace
+
 TEST_CASE("config random layers agree with a plain model") {
   const std::uint64_t seed = 20'240'611;
-  INFO("seed " << seed);
   veltrix_test::random_source random(seed);
   for (std::size_t round = 0; round < veltrix_test::scale(2000); ++round) {
-    layers_model model;
-    config_inputs inputs = inputs_of("");
-    std::string yaml = "# round\n";
-    std::map<key, std::size_t> lines;
-    std::size_t line = 1;
-    // workers.max_concurrency is always given, so that workers.min never exceeds it.
-    for (const plain_setting& setting : plain_settings) {
-      const auto value = [&] {
-        return setting.lowest + static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(
-                                    setting.highest - setting.lowest + 1)));
-      };
-      const std::string name(veltrix::field_of(setting.id).name);
-      if (setting.id == key::workers_max_concurrency || random.below(2) == 0) {
-        const std::int64_t chosen = value();
-        const auto blanks = random.below(3);
-        for (std::uint64_t at = 0; at < blanks; ++at)
-          yaml += "\n";
-        line += blanks + 1;
-        yaml += name + ": " + std::to_string(chosen) + (random.below(2) == 0 ? "  # x\n" : "\n");
-        lines[setting.id] = line;
-        model.set(setting.id, chosen, origin_kind::file);
-      }
-      if (random.below(4) == 0) {
-        const std::int64_t chosen = value();
-        inputs.environment.push_back({veltrix::environment_name(name), std::to_string(chosen)});
-        model.set(setting.id, chosen, origin_kind::environment);
-      }
-      if (random.below(4) == 0) {
-        const std::int64_t chosen = value();
-        inputs.command_line.push_back(name + "=" + std::to_string(chosen));
-        model.set(setting.id, chosen, origin_kind::command_line);
-      }
-      if (random.below(8) == 0) {
-        const std::int64_t chosen = value();
-        inputs.control.push_back(name + "=" + std::to_string(chosen));
-        model.set(setting.id, chosen, origin_kind::control);
-      }
-    }
-    inputs.file = parse_yaml(yaml, "veltrix.yaml");
-    const config_result result = parse_config(inputs);
-    INFO(yaml << first_line(result));
+    const random_layers layers(random);
+    const config_result result = parse_config(layers.inputs);
+    INFO("seed " << seed << ", round " << round << "\n" << layers.yaml << first_line(result));
     REQUIRE(result.ok());
-    for (const plain_setting& setting : plain_settings) {
-      const auto found = model.values.find(setting.id);
-      const config_snapshot& snapshot = *result.snapshot;
-      if (found == model.values.end()) {
-        REQUIRE(snapshot.origin(setting.id).kind == origin_kind::built_in);
-        REQUIRE(snapshot.shown(setting.id) == veltrix::field_of(setting.id).default_text);
-        continue;
-      }
-      REQUIRE(snapshot.integer(setting.id) == found->second.first);
-      REQUIRE(snapshot.origin(setting.id).kind == found->second.second);
-      if (found->second.second == origin_kind::file) {
-        REQUIRE(snapshot.origin(setting.id).at.line == lines.at(setting.id));
-      }
-    }
+    compare_with_model(layers, *result.snapshot);
   }
 }
 
