@@ -322,7 +322,7 @@ limits_result keyed_core<Item>::set_limits(const load& limit) noexcept {
   if (!checked) return checked;
   const lock_guard lock(mutex_);
   bound_.limit = limit;
-  this->tell_waiters();
+  waiters_.call_all();  // any of them may be too heavy now
   return checked;
 }
 

@@ -198,9 +198,8 @@ enum class decimals : std::uint8_t { one, as_needed };
   if (unit.bytes == 1) {
     text = grouped_text(bytes);
   } else {
-    const std::size_t rest = bytes % unit.bytes;
-    std::size_t tenths = bytes / unit.bytes * 10;
-    tenths += rest / (unit.bytes / 1024) * 10 / 1024;  // cut, never rounded up to a full limit
+    const std::size_t part = bytes % unit.bytes / (unit.bytes / 1024);  // in 1,024ths
+    const std::size_t tenths = bytes / unit.bytes * 10 + (part * 10 + 512) / 1024;
     text = grouped_text(tenths / 10);
     if (shown == decimals::one || tenths % 10 != 0) {
       text.append(".").append(std::to_string(tenths % 10));
