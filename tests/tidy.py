@@ -15,6 +15,7 @@ gets a line in docs/decisions.md: `size-exception: <file>[:<function>]` and a se
 
 import argparse
 import os
+import signal
 import sys
 import time
 
@@ -76,4 +77,6 @@ def main(given=None) -> int:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may stop reading
     sys.exit(main())

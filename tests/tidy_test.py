@@ -404,7 +404,7 @@ HARMLESS = {
         "  void hit() {\n    hits_.value.fetch_add(1, detail::sync::relaxed);\n"
         "    // (1) acq_rel-rmw; pairs with itself. Publishes: all use before the last hit.\n"
         "    hits_.value.exchange(0, detail::sync::acq_rel);\n  }"),
-    "a wait that hands over to another": in_cell("return state_->wait_until(deadline);"),
+    "a wait that hands over to another": in_cell("return state_->wait_until(steady_clock::now());"),
     "a comment over the loop that waits": in_cell(
         "// Woken by publish(), after it stored value_.\n    while (text) {\n"
         "      if (value) {\n        changed_.wait(its_lock);\n      }\n    }"),
@@ -430,10 +430,11 @@ HARMLESS = {
     "exceptions under their macro": in_cell(
         "#if VELTRIX_HAS_EXCEPTIONS\n    try { act(); } catch (...) { throw; }\n#endif"),
     "an assertion in a helper": in_test(
-        'void verify() { CHECK(true); }\nTEST_CASE("snapshot_cell is verified elsewhere") '
-        "{ verify(); }"),
+        'template <class T> void verify() { CHECK(true); }\n'
+        'TEST_CASE("snapshot_cell is verified elsewhere") { verify<std::map<int, int>>(); }'),
     "a sleep with its reason": in_test(
         "void go() { std::this_thread::sleep_for(1ms); }  // sleep: the kernel's tick is tested"),
+    "a folder that every machine has": in_test('const char* root = "/home";'),
     "a virtual sleep": in_test("void go() { clock.sleep_for(hours(24)); }"),
     "a seed that is printed": in_test(
         "std::mt19937_64 numbers(7);\nvoid go(int seed) { CAPTURE(seed); }"),

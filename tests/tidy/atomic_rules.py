@@ -411,7 +411,7 @@ def _waits(tree, source):
         if re.search(r"[\w>&*]$", before) and not before.endswith(("->", "return")):
             continue  # a declaration
         arguments = source.code[found.end():source.closing(found.end() - 1)]
-        if not re.match(r"\s*\w*lock\w*\b", arguments):
+        if not re.match(r"\s*(?:\w*_)?lock_?\s*(?:,|$)", arguments):
             if conditions is None:
                 conditions = set(_atomics_seen(tree, source))
                 for other in tree.visible_from(source):

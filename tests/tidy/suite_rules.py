@@ -24,7 +24,7 @@ PRIMITIVES = {
 _CASE = re.compile(
     r"^[ \t]*((?:TEMPLATE_(?:LIST_)?(?:PRODUCT_)?)?TEST_CASE(?:_METHOD|_SIG)?|SCENARIO)\s*\(",
     re.MULTILINE)
-_CALL = re.compile(r"\b(\w+)\s*(?:<[^<>;]*>\s*)?[({]")
+_CALL = re.compile(r"\b(\w+)\s*(?=[<({])")
 _ASSERTION = re.compile(
     r"\b(?:(?:CHECK|REQUIRE)(?:_\w+)?|CHECKED_(?:IF|ELSE)|FAIL(?:_CHECK)?|STATIC_(?:REQUIRE|CHECK)"
     r"(?:_FALSE)?|static_assert)\s*\(")

@@ -6,7 +6,7 @@ import re
 from .rules import rule
 
 # The patterns are written so that this file does not match them.
-_MACHINE = re.compile(r"(?<![\w.~$}-])/(?:home|work|root|Users|tmp/vx)(?:/|\b(?=[\s\"'`:,;)]|$))")
+_MACHINE = re.compile(r"(?<![\w.~$}-])/(?:(?:home|Users)/\w+|(?:work|root|tmp/vx)/)")
 _UNFINISHED = re.compile(r"\b(?:T[O]DO|FIX[M]E|X[X]X)\b")
 _MARKETING = re.compile(
     r"\b(?:blazing(?:ly)?|lightning[- ]fast|state[- ]of[- ]the[- ]art|world[- ]class"
