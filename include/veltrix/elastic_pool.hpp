@@ -12,6 +12,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <coroutine>
 #include <cstddef>
@@ -135,7 +136,7 @@ class elastic_pool {
   ///               copied, or moved when the iterator yields rvalues
   /// @return how many were accepted: `count`, or fewer when the pool is stopped meanwhile
   /// If copying a callable throws, those before it stay accepted.
-  template <std::forward_iterator Iterator>
+  template <std::input_iterator Iterator>
   bulk_result post_bulk(Iterator first, std::size_t count);
 
   /// The same for everything from begin to end of a range with a known size.
@@ -224,6 +225,16 @@ class elastic_pool {
     }
   }
 
+  static constexpr std::size_t bulk_block = 64;
+
+  /// Makes tasks of `count` callables, at most bulk_block, and queues them; `first` moves on.
+  template <std::input_iterator Iterator>
+  bulk_result post_block(Iterator& first, std::size_t count);
+
+  static bulk_result told_as(const std::pair<std::size_t, post_result>& pushed) noexcept {
+    return {pushed.first, pushed.second.status, pushed.second.why};
+  }
+
   detail::pool_core core_;
 };
 
@@ -301,41 +312,36 @@ class task_group {
   const std::shared_ptr<detail::group_state> state_;  // shared with entries in the queue
 };
 
-template <std::forward_iterator Iterator>
+template <std::input_iterator Iterator>
 bulk_result elastic_pool::post_bulk(Iterator first, std::size_t count) {
-  constexpr std::size_t at_once = 64;
-  constexpr bool of_tasks = std::same_as<std::iter_reference_t<Iterator>, detail::task&>;
-  bulk_result told;
-  while (told.accepted < count && told.status == post_status::accepted) {
-    detail::task made[at_once];
-    std::size_t ready = 0;
-    Iterator source = first;
-    const auto hand_over = [&] {
-      const auto [taken, stopped] = core_.push_all(made, ready, detail::when_full::waits);
-      told.accepted += taken;
-      told.status = stopped.status;
-      told.why = stopped.why;
-      if constexpr (of_tasks) {
-        for (std::size_t i = 0; i < ready; ++i, ++source)
-          *source = std::move(made[i]);  // empty when it was taken
-      }
-    };
-    VELTRIX_TRY {
-      for (; ready < at_once && told.accepted + ready < count; ++ready, ++first) {
-        if constexpr (of_tasks) {
-          made[ready] = std::move(*first);
-        } else {
-          made[ready] = detail::task(*first);
-        }
-      }
+  if constexpr (std::same_as<std::iter_reference_t<Iterator>, detail::task&>) {
+    static_assert(std::contiguous_iterator<Iterator>,
+                  "detail::tasks are posted from contiguous memory, or as rvalues");
+    return told_as(core_.push_all(std::to_address(first), count, detail::when_full::waits));
+  } else {
+    bulk_result told;
+    while (told.accepted < count && told.status == post_status::accepted) {
+      const std::size_t before = told.accepted;
+      told = post_block(first, std::min(count - before, bulk_block));
+      told.accepted += before;
     }
-    VELTRIX_CATCH_ALL {
-      hand_over();
-      VELTRIX_RETHROW;
-    }
-    hand_over();
+    return told;
   }
-  return told;
+}
+
+template <std::input_iterator Iterator>
+bulk_result elastic_pool::post_block(Iterator& first, std::size_t count) {
+  detail::task made[bulk_block];
+  std::size_t ready = 0;
+  VELTRIX_TRY {
+    for (; ready < count; ++ready, ++first)
+      made[ready] = detail::task(*first);
+  }
+  VELTRIX_CATCH_ALL {
+    static_cast<void>(core_.push_all(made, ready, detail::when_full::waits));
+    VELTRIX_RETHROW;
+  }
+  return told_as(core_.push_all(made, ready, detail::when_full::waits));
 }
 
 template <class Work>

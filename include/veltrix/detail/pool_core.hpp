@@ -28,10 +28,10 @@
 #include "failure_sink.hpp"
 #include "pool_answers.hpp"
 #include "pool_options.hpp"
+#include "pool_workers.hpp"
 #include "sync.hpp"
 #include "task_handle.hpp"
 #include "task_ring.hpp"
-#include "thread_exit.hpp"
 #include "worker_identity.hpp"
 
 namespace veltrix {
@@ -41,28 +41,13 @@ namespace detail {
 /// What push() does when the queue is full and the caller is no worker of the pool.
 enum class when_full : std::uint8_t { waits, refuses };
 
-/// One thread of a pool. Its slot is reused after the thread was joined and freed with the pool, so
-/// that a wake-up sent a moment too late still finds it.
-struct pool_worker {
-  enum class phase : std::uint8_t { gate, admitted, dismissed };
-
-  sync::condition_variable wake;     // `called` or `passed` was written
-  sync::native_thread thread;        // used by whoever starts or joins it
-  thread_number number = 0;          // written by the thread before it registers
-  std::size_t index = 0;             // constant; the n of its name
-  char name[16] = {};                // constant
-  phase passed = phase::gate;        // guarded by the pool's mutex_
-  bool called = false;               // guarded by the pool's mutex_; wake up and look
-  pool_worker* next_idle = nullptr;  // guarded by the pool's mutex_
-};
-
 /// One mutex guards everything; a task costs two short critical sections, its push and the one in
 /// which its worker reports it done and takes the next. Idle workers form a stack, so that the
 /// warmest one is called and the others sleep on. Wake chaining: a push calls a worker only when
 /// none is on its way, and each worker that takes a task calls the next if there is more.
 ///
 /// A worker's life: started -> waits at the gate -> admitted with its whole batch -> on_start ->
-/// registers -> tasks -> deregisters -> on_stop -> listed in gone_ -> joined by a resize, by another
+/// registers -> tasks -> deregisters -> on_stop -> listed as gone -> joined by a resize, by another
 /// worker or by stop(). A batch that cannot be started whole is dismissed at the gate.
 ///
 /// I1: running_ counts registrations; each worker makes and ends its own.
@@ -185,7 +170,7 @@ class pool_core {
     sync::unique_lock<sync::mutex> lock(mutex_);
     if (on_worker()) return queue_.empty() && busy_ == (this_worker().in_task ? 1U : 0U);
     ++drain_waiters_;
-    // Woken by finish_task(), after it wrote busy_.
+    // Woken by run_one(), after it wrote busy_.
     while (!drained()) {
       if (deadline == no_deadline) {
         drained_.wait(lock);
@@ -243,7 +228,7 @@ class pool_core {
       return {};
     }
     ++room_waiters_;
-    // Woken by take_task(), after it shortened the queue, and by close().
+    // Woken by run_one(), after it shortened the queue, and by close().
     while (!closed_ && queue_.size() >= options_.queue_capacity)
       room_.wait(lock);
     --room_waiters_;
@@ -318,7 +303,7 @@ class pool_core {
     call_hook(options_.on_start, self);
     {
       pool_lock lock(mutex_);
-      registers();
+      const registration counted(*this);
       while (!has_to_leave()) {
         if (settle_waiters_ == 0 && join_one(lock, no_deadline)) continue;
         if (queue_.empty()) {
@@ -327,7 +312,6 @@ class pool_core {
           run_one(lock);
         }
       }
-      deregisters();
     }
     call_hook(options_.on_stop, self);
     this_worker().pool = nullptr;
@@ -341,28 +325,35 @@ class pool_core {
     return self.passed == pool_worker::phase::admitted;
   }
 
-  void registers() noexcept {
-    --starting_;
-    ++running_;
-    if (settle_waiters_ != 0 && starting_ == 0) changed_.notify_all();
-  }
+  /// A worker counts as running exactly while it holds one; mutex_ is held at both ends.
+  class registration {
+   public:
+    explicit registration(pool_core& core) noexcept : core_(core) {
+      --core_.starting_;
+      ++core_.running_;
+      if (core_.settle_waiters_ != 0 && core_.starting_ == 0) core_.changed_.notify_all();
+    }
+    registration(const registration&) = delete;
+    registration& operator=(const registration&) = delete;
+    ~registration() {
+      --core_.running_;
+      ++core_.leaving_;
+      notify(core_.call_idle());  // it may have been called for a task that it will not take
+    }
+
+   private:
+    pool_core& core_;
+  };
 
   /// The worker's own decision, between two tasks.
   [[nodiscard]] bool has_to_leave() const noexcept {
     return closed_ ? queue_.empty() : running_ > kept_;
   }
 
-  void deregisters() noexcept {
-    --running_;
-    ++leaving_;
-    // It may have been called for a task that it will not take.
-    notify(call_idle());
-  }
-
   /// After it the thread only returns; somebody else joins it.
   void lists_gone(pool_worker& self) noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
-    gone_.push_back(&self);  // within its capacity: see prepare_slots()
+    slots_.list_gone(self);
     if (settle_waiters_ != 0) {
       changed_.notify_all();
     } else {
@@ -370,34 +361,22 @@ class pool_core {
     }
   }
 
-  /// Joins one thread of gone_, if there is one and it ends by the deadline.
+  /// Joins one thread listed as gone, if there is one and it ends by the deadline.
   /// @return whether it did; the lock was released meanwhile
   bool join_one(pool_lock& lock, time_point deadline) noexcept {
-    if (gone_.empty()) return false;
-    pool_worker* const gone = gone_.back();
-    gone_.pop_back();
+    if (!slots_.any_gone()) return false;
+    pool_worker& gone = slots_.take_gone();
     notify(call_idle());  // this worker may have been called for a task
     lock.unlock();
-    const bool ended = join_by(*gone, deadline);
+    const bool ended = join_by(gone, deadline);
     lock.lock();
     if (!ended) {
-      gone_.push_back(gone);
+      slots_.list_gone(gone);
       return false;
     }
     --leaving_;
-    free_.push_back(gone);
+    slots_.give_back(gone);
     if (settle_waiters_ != 0) changed_.notify_all();
-    return true;
-  }
-
-  /// A join cannot be given up, so a caller with a deadline first looks whether the thread ended.
-  static bool join_by(pool_worker& gone, time_point deadline) noexcept {
-    if (deadline != no_deadline && !await_thread_exit(gone.number, deadline)) return false;
-    gone.thread.join();
-    // The kernel wakes the joiner a little before it takes the thread off its list. Bounded, as a
-    // number may be given to another thread at once.
-    constexpr auto long_enough = std::chrono::milliseconds(50);
-    await_thread_exit(gone.number, saturating_add(steady_clock::now(), long_enough));
     return true;
   }
 
@@ -453,8 +432,8 @@ class pool_core {
       core_.resizing_ = false;
       if (core_.settle_waiters_ != 0) {
         core_.changed_.notify_all();
-      } else if (!core_.gone_.empty()) {
-        core_.notify(core_.call_any());
+      } else if (core_.slots_.any_gone()) {
+        notify(core_.call_any());
       }
     }
 
@@ -464,8 +443,11 @@ class pool_core {
 
   resize_result change_to(pool_lock& lock, const char* where, std::int64_t asked,
                           const resize_options& how) {
+    // A hook belongs to a worker that has not started or not left yet: it would wait for itself.
+    const bool in_hook = on_worker() && !this_worker().in_task;
     const time_point deadline =
-        how.deadline ? *how.deadline : saturating_add(steady_clock::now(), default_resize_wait);
+        in_hook ? steady_clock::now()
+                : how.deadline.value_or(saturating_add(steady_clock::now(), default_resize_wait));
     if (asked < static_cast<std::int64_t>(options_.min_workers)) {
       return out_of_bounds(answer_from(where), options_, text_of(asked), -1);
     }
@@ -512,7 +494,7 @@ class pool_core {
   /// keeps every other resize out, kept_ keeps workers from retiring under the count.
   start_failure grow(pool_lock& lock, std::size_t wanted) {
     const std::size_t missing = wanted - running_;
-    const std::vector<pool_worker*> batch = prepare_slots(missing);
+    const std::vector<pool_worker*> batch = slots_.take_free(missing, options_.thread_name);
     kept_ = std::max(wanted, kept_);
     starting_ = missing;
     lock.unlock();
@@ -550,32 +532,10 @@ class pool_core {
       join_by(*batch[i], no_deadline);
     lock.lock();
     starting_ = 0;
-    free_.insert(free_.end(), batch.rbegin(), batch.rend());
+    for (pool_worker* const each : batch)
+      slots_.give_back(*each);
     kept_ = target_;
     if (running_ > kept_) call_all_idle();
-  }
-
-  /// Slots for a batch, and room in the lists so that nothing later can fail to allocate.
-  [[nodiscard]] std::vector<pool_worker*> prepare_slots(std::size_t missing) {
-    const std::size_t fresh = missing > free_.size() ? missing - free_.size() : 0;
-    const std::size_t slots = slots_.size() + fresh;
-    slots_.reserve(slots);
-    gone_.reserve(slots);
-    free_.reserve(slots);
-    while (slots_.size() < slots) {
-      auto slot = std::make_unique<pool_worker>();
-      slot->index = slots_.size();
-      const std::string name = options_.thread_name + '-' + text_of(slot->index);
-      name.copy(slot->name, sizeof slot->name - 1);
-      slots_.push_back(std::move(slot));
-      free_.push_back(slots_.back().get());
-    }
-    const auto first = free_.end() - static_cast<std::ptrdiff_t>(missing);
-    std::vector<pool_worker*> batch(first, free_.end());
-    free_.erase(first, free_.end());
-    for (pool_worker* const each : batch)
-      each->passed = pool_worker::phase::gate;
-    return batch;
   }
 
   void close() noexcept {
@@ -617,9 +577,7 @@ class pool_core {
   std::size_t settle_waiters_ = 0;   // guarded by mutex_; they join who is gone
   bool resizing_ = false;            // guarded by mutex_; a resize has not answered
   bool closed_ = false;              // guarded by mutex_
-  std::vector<std::unique_ptr<pool_worker>> slots_;  // guarded by mutex_; never shrinks
-  std::vector<pool_worker*> free_;                   // guarded by mutex_; without a thread
-  std::vector<pool_worker*> gone_;                   // guarded by mutex_; to be joined
+  worker_slots slots_;               // guarded by mutex_
 };
 
 }  // namespace detail

@@ -52,7 +52,7 @@ enum class refusal_code : std::uint8_t {
 struct resize_options {
   /// The change applies only to this generation: a repeated or late request cannot apply twice.
   std::optional<std::uint64_t> expect_generation = {};
-  /// When to answer at the latest. Unset: default_resize_wait after the call. no_deadline: whenever.
+  /// When to answer at the latest. Unset: default_resize_wait after the call.
   std::optional<time_point> deadline = {};
 };
 

@@ -2,7 +2,7 @@
 // Use for: what elastic_pool::submit() returns.
 // Not for: many readers of one result; the handle moves and its result is taken once.
 // Threads: a handle is used by one thread at a time; the task runs on another.
-// Progress: ready() takes a short lock; wait() and get() block, and on a worker run the task itself.
+// Progress: ready() takes a short lock; wait() and get() block, or on a worker run the task.
 // Callbacks: the task runs with no lock held.
 // Exceptions: get() rethrows the task's, or throws task_cancelled.
 // Lifetime: a handle may outlive its pool; dropping it neither waits nor cancels.

@@ -1,5 +1,5 @@
 // Telling when a thread has really left the process, as an outside observer would.
-// Use for: acknowledging a smaller pool only once the kernel lists no more threads than it. Internal.
+// Use for: acknowledging a smaller pool once the kernel lists no thread of it more. Internal.
 // Not for: joining; a joined thread may be listed under /proc for a moment longer, hence this.
 // Threads: all functions may be called from any thread.
 // Progress: thread_is_listed() is one system call; await_thread_exit() blocks until its deadline.
