@@ -44,7 +44,7 @@ namespace detail {
   switch (field.type) {
     case value_type::integer: return "whole number";
     case value_type::size: return "size in " + std::string(name_of(field.unit));
-    case value_type::duration:
+    case value_type::time_span:
       return field.unit == value_unit::written ? "duration with its unit"
                                                : "duration in " + std::string(name_of(field.unit));
     case value_type::real: return "share of one";
@@ -73,7 +73,7 @@ namespace detail {
              show_real(static_cast<double>(field.highest) / 1000);
     case value_type::integer:
     case value_type::size:
-    case value_type::duration: break;
+    case value_type::time_span: break;
   }
   text = field.lowest == field.highest
              ? show_integer(field, field.lowest)
@@ -196,7 +196,7 @@ inline void append_wrapped(std::string& text, std::string_view words, std::strin
       return "\"enum\": [" + words + "]" + usual;
     }
     case value_type::size:
-    case value_type::duration: break;
+    case value_type::time_span: break;
   }
   std::string units;
   for (const unit_name& unit : units_of(field.type)) {

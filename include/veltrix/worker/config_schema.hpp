@@ -94,7 +94,7 @@ enum class key : std::uint8_t {
 enum class value_type : std::uint8_t {
   integer,   ///< a whole number
   size,      ///< bytes: 65536, or 64 KiB
-  duration,  ///< in the field's unit, or with a unit: 500 ms
+  time_span,  ///< in the field's unit, or with a unit: 500 ms
   real,      ///< a decimal number without an exponent
   boolean,   ///< true or false
   choice,    ///< one of the field's words
@@ -148,7 +148,7 @@ inline constexpr std::int64_t tib = mib * mib;
 inline constexpr std::int64_t day_ms = 86'400'000;
 
 /// The ceiling of workers everywhere; the host may allow fewer.
-inline constexpr std::int64_t most_workers = 4096;
+inline constexpr std::int64_t most_pool_workers = 4096;
 /// The default number of workers: so many for each core, and never fewer than the floor.
 inline constexpr std::int64_t default_workers_per_core = 2;
 inline constexpr std::int64_t default_workers_floor = 4;
@@ -193,16 +193,16 @@ constexpr config_field kibibytes(config_field row, range bounds, std::string_vie
 }
 
 constexpr config_field microseconds(config_field row, range bounds, std::string_view consequence) {
-  return number(row, value_type::duration, value_unit::microseconds, bounds, consequence);
+  return number(row, value_type::time_span, value_unit::microseconds, bounds, consequence);
 }
 
 constexpr config_field milliseconds(config_field row, range bounds, std::string_view consequence) {
-  return number(row, value_type::duration, value_unit::milliseconds, bounds, consequence);
+  return number(row, value_type::time_span, value_unit::milliseconds, bounds, consequence);
 }
 
 /// Milliseconds that are always written with a unit.
 constexpr config_field span(config_field row, range bounds, std::string_view consequence) {
-  return number(row, value_type::duration, value_unit::written, bounds, consequence);
+  return number(row, value_type::time_span, value_unit::written, bounds, consequence);
 }
 
 /// A share of one; bounds in thousandths.
@@ -257,12 +257,12 @@ inline constexpr std::array table{
             {"worker-pool-size", "MaxConcurrency"},
             whole({key::workers_max_concurrency, "workers.max_concurrency", handshake, "",
                    "2 x cores, at least 4"},
-                  {1, most_workers,
+                  {1, most_pool_workers,
                    "and at most what pids.max, RLIMIT_NPROC and memory / workers.stack_kib leave"},
                   "How many workers run the handler: more of them help while the handler waits, "
                   "and cost memory and switches while it computes."))),
     whole({key::workers_min, "workers.min", handshake, "1"},
-          {1, most_workers, "and at most workers.max_concurrency"},
+          {1, most_pool_workers, "and at most workers.max_concurrency"},
           "The smallest number of workers that a controller may ask for."),
     kibibytes({key::workers_stack_kib, "workers.stack_kib", restart, "256"}, {64, 8192},
               "The stack of one worker: a deeply recursive handler needs more, and each "

@@ -66,7 +66,7 @@ inline constexpr std::array duration_units{
 
 [[nodiscard]] constexpr std::span<const unit_name> units_of(value_type type) noexcept {
   if (type == value_type::size) return size_units;
-  if (type == value_type::duration) return duration_units;
+  if (type == value_type::time_span) return duration_units;
   return {};
 }
 
@@ -177,7 +177,7 @@ template <class Names>
   switch (field.type) {
     case value_type::integer: return "Write a whole number, such as 16, without quotes";
     case value_type::size: return "Write a size, such as 64 MiB";
-    case value_type::duration: return "Write a duration, such as 500 ms";
+    case value_type::time_span: return "Write a duration, such as 500 ms";
     case value_type::real: return "Write a decimal number, such as 0.25, without quotes";
     case value_type::boolean: return "Write true or false, without quotes";
     case value_type::choice:
@@ -315,7 +315,7 @@ template <class Names>
     case value_type::choice: return read_choice(field, text);
     case value_type::text: return read_text(field, text);
     case value_type::size:
-    case value_type::duration: return read_number(field, text);
+    case value_type::time_span: return read_number(field, text);
     case value_type::integer:
     case value_type::real:
     case value_type::boolean: break;
