@@ -314,7 +314,9 @@ TEST_CASE("json_config damaged objects each get an answer inside the file") {
       using enum veltrix::diagnostic_code;
       return fault.code == json_syntax || fault.code == not_utf8 || fault.code == control_character;
     });
-    const bool object = nlohmann::json::accept(bytes) && nlohmann::json::parse(bytes).is_object();
+    // The JSON library takes a NUL for the end of the text; the bytes are checked before.
+    const bool object = !veltrix::detail::check_bytes(bytes, "f.json") &&
+                        nlohmann::json::accept(bytes) && nlohmann::json::parse(bytes).is_object();
     REQUIRE(unreadable != object);
   }
 }
