@@ -1,0 +1,25 @@
+// Every public header of the library, and nothing else.
+// Use for: trying things out; a service includes the headers it uses.
+// Not for: the reference worker; its headers are under veltrix/worker/.
+// Threads: as each header says.
+// Progress: as each header says.
+// Callbacks: as each header says.
+// Exceptions: as each header says.
+// Lifetime: as each header says.
+// Guide: docs/index.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "backoff.hpp"
+#include "bounded_queue.hpp"
+#include "clock.hpp"
+#include "concurrent_map.hpp"
+#include "elastic_pool.hpp"
+#include "executor.hpp"
+#include "keyed_executor.hpp"
+#include "loading_cache.hpp"
+#include "resilience.hpp"
+#include "retry.hpp"
+#include "snapshot_cell.hpp"
+#include "stop_token.hpp"
+#include "version.hpp"
