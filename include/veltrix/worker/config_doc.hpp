@@ -254,7 +254,7 @@ inline void append_wrapped(std::string& text, std::string_view words, std::strin
   const auto indent = [](std::size_t depth) { return std::string(4 + 2 * depth, ' '); };
   const auto close_to = [&](std::size_t depth) {
     for (; open > depth; --open)
-      text.append("\n" + indent(open - 1) + "}}");
+      text.append("\n").append(indent(open - 1)).append("}}");
   };
   for (const config_field& field : config_table) {
     const std::size_t depth = detail::depth_of(field.name);

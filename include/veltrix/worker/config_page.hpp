@@ -160,8 +160,7 @@ inline constexpr std::string_view page_codes = R"page(```
     const std::string_view first = grouped ? detail::part_of(field.name, 0) : std::string_view{};
     if (first != group) {
       group = first;
-      const std::string title = grouped ? "`" + std::string(first) + "`" : std::string("Alone");
-      page.append("\n### ").append(title);
+      page.append("\n### ").append(grouped ? "`" : "Alone").append(first).append(grouped ? "`" : "");
       page.append("\n\n| setting | type | default | allowed | reload | what it does |\n");
       page.append("|---|---|---|---|---|---|\n");
     }
