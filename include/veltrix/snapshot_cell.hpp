@@ -14,11 +14,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -31,7 +29,7 @@
 #include "detail/count_mark.hpp"
 #include "detail/message.hpp"
 #include "detail/notifier.hpp"
-#include "detail/stoppable_wait.hpp"
+#include "detail/snapshot_store.hpp"
 #include "detail/sync.hpp"
 #include "detail/task.hpp"
 #include "stop_token.hpp"
@@ -73,6 +71,7 @@ class snapshot_refused : public std::runtime_error {
   std::shared_ptr<const publish_result> result_;  // shared, so that copying does not throw
 };
 
+/// How a wait_for() ended.
 enum class snapshot_wait_status : std::uint8_t { reached, timed_out, stopped };
 
 struct [[nodiscard]] snapshot_wait_result {
@@ -110,13 +109,8 @@ using snapshot_subscription = detail::subscription;
 template <class T>
 class derived_cell;
 
-/// Versions count from 1, one by one. The list of kept versions and the version number change
-/// together, under mutex_; nothing else happens there, so a reader waits for pointer copies only.
-///
-/// I1: versions_ is not empty, sorted by version without gaps, the newest last, and holds at most
-///     1 + options.history of them.
-/// I2: version_ is versions_.back().version whenever mutex_ is free.
-/// I3: whoever installs a version then notifies the waiters and delivers to the subscribers.
+/// I1: versions count from 1, one by one; store_ holds the newest and the kept ones.
+/// I2: whoever installs a version then delivers it to the subscribers.
 ///
 /// A write that depends on the version in force (validator, update, publish_if) remembers its base,
 /// runs user code with no lock, and installs only if the base is still in force; else it retries.
@@ -176,14 +170,12 @@ class snapshot_cell {
   [[nodiscard]] std::shared_ptr<const T> share() const { return newest().value; }
 
   /// The number of the version in force; from 1, never falling. Wait-free.
-  [[nodiscard]] std::uint64_t version() const noexcept {
-    // (1) acquire-load; pairs with release-store (2). A caller who sees a version sees all that its
-    // publisher did before.
-    return version_.load(detail::sync::acquire);
-  }
+  [[nodiscard]] std::uint64_t version() const noexcept { return store_.version(); }
 
   /// The newest `count` of the kept versions, newest first; the one in force is always kept. O(n).
-  [[nodiscard]] std::vector<snapshot_version<T>> history(std::size_t count) const;
+  [[nodiscard]] std::vector<snapshot_version<T>> history(std::size_t count) const {
+    return store_.history(count);
+  }
 
   /// Waits until version() >= `version`; looks before it waits. Blocking.
   /// @param deadline  of the steady clock; no_deadline waits for ever
@@ -270,9 +262,8 @@ class snapshot_cell {
  private:
   template <class>
   friend class derived_cell;
-  using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
-  using version_list = std::list<snapshot_version<T>>;
   using counter = detail::sync::atomic<std::size_t>;
+  using use_mark = detail::count_mark<counter*>;
   struct built_t {};
   static constexpr built_t built{};
 
@@ -286,38 +277,22 @@ class snapshot_cell {
     }
   };
 
-  using use_mark = detail::count_mark<counter*>;
-
-  struct boxed {
-    template <class Make>
-    boxed(std::shared_ptr<counter> alive, Make& make)
-        : alive_mark(std::move(alive)), value(make()) {}
-
-    detail::count_mark<std::shared_ptr<counter>> alive_mark;  // ends after value
-    T value;
-  };
-
   template <class Make>
   snapshot_cell(snapshot_cell_options options, validator check, built_t, Make make)
-      : options_(options), validator_(std::move(check)) {
-    versions_.push_back({box(make), 1});
+      : store_(options.history), validator_(std::move(check)) {
+    store_.begin(store_.box(make));
   }
 
   /// A value made by `make()`, in place, not yet in force.
   template <class Make>
-  std::shared_ptr<const T> box(Make&& make) const {
-    auto made = std::make_shared<boxed>(alive_, make);
-    const T* const value = std::addressof(made->value);
-    return std::shared_ptr<const T>(std::move(made), value);
+  std::shared_ptr<const T> box(Make make) const {
+    return store_.box(make);
   }
 
   /// Who counts users: the destructor's check, so nobody in a release build.
   counter* witness() const noexcept { return VELTRIX_CHECKED ? &users_ : nullptr; }
 
-  snapshot_version<T> newest() const {
-    const lock_guard lock(mutex_);
-    return versions_.back();
-  }
+  snapshot_version<T> newest() const { return store_.newest(); }
 
   std::uint64_t install(const std::shared_ptr<const T>& value,
                         std::optional<std::uint64_t> expected);
@@ -336,15 +311,10 @@ class snapshot_cell {
     notifier_->deliver([this] { return newest(); });
   }
 
-  const snapshot_cell_options options_;
+  detail::snapshot_store<T> store_;
   validator validator_;  // called by several threads at once, changed by none
   const std::shared_ptr<detail::notifier<T, same>> notifier_ =
-      std::make_shared<detail::notifier<T, same>>();  // its lock may be held around mutex_
-  const std::shared_ptr<counter> alive_ = std::make_shared<counter>(0);
-  mutable detail::sync::mutex mutex_;                 // guards versions_ and writes of version_
-  mutable detail::sync::condition_variable changed_;  // version_ grew
-  version_list versions_;                             // guarded by mutex_
-  detail::sync::atomic<std::uint64_t> version_{1};
+      std::make_shared<detail::notifier<T, same>>();  // its lock is taken before that of store_
   mutable counter users_{0};                          // relaxed: a check of misuse only
   detail::sync::atomic<std::uint64_t> refused_{0};    // relaxed: statistics only
   detail::sync::atomic<std::uint64_t> conflicts_{0};  // relaxed: statistics only
@@ -407,31 +377,12 @@ class snapshot_cell<T>::cached_reader {
 };
 
 template <class T>
-std::vector<snapshot_version<T>> snapshot_cell<T>::history(std::size_t count) const {
-  std::vector<snapshot_version<T>> kept;
-  std::size_t wanted = 0;
-  do {  // memory is allocated outside the lock, for as many as there were
-    kept.reserve(wanted);
-    const lock_guard lock(mutex_);
-    wanted = std::min(count, versions_.size());
-    if (kept.capacity() < wanted) continue;
-    for (auto each = versions_.rbegin(); kept.size() < wanted; ++each)
-      kept.push_back(*each);
-  } while (kept.size() < wanted);
-  return kept;
-}
-
-template <class T>
 snapshot_wait_result snapshot_cell<T>::wait_for(std::uint64_t version, time_point deadline,
                                                 const stop_token& token) const {
   const use_mark waiting(witness());
-  detail::sync::unique_lock<detail::sync::mutex> lock(mutex_);
-  // Woken by install(), after it stored the version; by the token; by the deadline.
-  const bool reached = detail::wait_until(lock, changed_, deadline, token,
-                                          [&] { return versions_.back().version >= version; });
-  const std::uint64_t current = versions_.back().version;
-  lock.unlock();
-  if (reached) return {snapshot_wait_status::reached, current};
+  // woken by install(), after the store has the version; by the token; by the deadline
+  const std::uint64_t current = store_.wait_until_version(version, deadline, token);
+  if (current >= version) return {snapshot_wait_status::reached, current};
   return {token.stop_requested() ? snapshot_wait_status::stopped : snapshot_wait_status::timed_out,
           current};
 }
@@ -471,16 +422,8 @@ publish_result snapshot_cell<T>::update(Change change) {
 
 template <class T>
 publish_result snapshot_cell<T>::rollback(std::uint64_t version) {
-  std::shared_ptr<const T> kept;
-  std::uint64_t current = 0;
-  {
-    const lock_guard lock(mutex_);
-    current = versions_.back().version;
-    for (const auto& each : versions_) {
-      if (each.version == version) kept = each.value;
-    }
-  }
-  if (kept == nullptr) return {publish_status::not_kept, current, {}};
+  const std::shared_ptr<const T> kept = store_.find(version);
+  if (kept == nullptr) return {publish_status::not_kept, this->version(), {}};
   return write(kept);
 }
 
@@ -493,32 +436,17 @@ snapshot_cell_stats snapshot_cell<T>::stats() const {
   now.conflicts = conflicts_.load(detail::sync::relaxed);
   now.subscriber_failures = notifier_->failures();
   now.subscribers = notifier_->size();
-  now.versions_alive = alive_->load(detail::sync::relaxed);
+  now.versions_alive = store_.alive();
   return now;
 }
 
-/// Puts `value` in force. Result: its version, or 0 if `expected` is given and not in force.
+/// Puts `value` in force and tells it. Result: its version, or 0 if `expected` is given and another
+/// version is in force.
 template <class T>
 std::uint64_t snapshot_cell<T>::install(const std::shared_ptr<const T>& value,
                                         std::optional<std::uint64_t> expected) {
-  version_list fresh;    // a node made outside the lock; nothing below throws
-  version_list dropped;  // ends outside the lock: ~T() is a user's
-  fresh.push_back({value, 0});
-  std::uint64_t version = 0;
-  {
-    const lock_guard lock(mutex_);
-    version = versions_.back().version;
-    if (expected && *expected != version) return 0;
-    fresh.front().version = ++version;
-    versions_.splice(versions_.end(), fresh);
-    if (versions_.size() - 1 > options_.history) {
-      dropped.splice(dropped.end(), versions_, versions_.begin());
-    }
-    // (2) release-store; pairs with acquire-load (1). Publishes: what the publisher did before.
-    version_.store(version, detail::sync::release);
-  }
-  changed_.notify_all();
-  deliver();
+  const std::uint64_t version = store_.install(value, expected);
+  if (version != 0) deliver();
   return version;
 }
 

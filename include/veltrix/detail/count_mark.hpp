@@ -23,7 +23,6 @@ template <class Counter>
 class count_mark {
  public:
   explicit count_mark(Counter counter) noexcept : counter_(std::move(counter)) {
-    // relaxed, here and below: nothing is read through the number
     if (counter_ != nullptr) counter_->fetch_add(1, sync::relaxed);
   }
   count_mark(count_mark&& other) noexcept : counter_(std::exchange(other.counter_, nullptr)) {}
@@ -36,7 +35,7 @@ class count_mark {
   }
 
  private:
-  Counter counter_;  // null when not counting
+  Counter counter_;  // null when not counting; relaxed: nothing is read through the number
 };
 
 }  // namespace detail

@@ -78,8 +78,8 @@ class [[nodiscard]] subscription {
 ///
 /// I1: subscribers_ is sorted by id, and a round calls them in that order.
 /// I2: last_ is what the last round told, or what was in force when the first subscriber came.
-/// I3: a subscriber in step has seen exactly last_.version, so a round that finds no change need not
-///     call it. Others (they began from another version) are called for any version above theirs.
+/// I3: a subscriber in step has seen exactly last_.version, so a round that finds no change skips
+///     it. Others (they began from another version) are called for any version above theirs.
 /// I4: who installs a version calls deliver() after it, so the newest version is always told.
 ///
 /// `Same(a, b)` decides whether a value changed.
