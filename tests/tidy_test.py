@@ -435,6 +435,11 @@ HARMLESS = {
     "a sleep with its reason": in_test(
         "void go() { std::this_thread::sleep_for(1ms); }  // sleep: the kernel's tick is tested"),
     "a folder that every machine has": in_test('const char* root = "/home";'),
+    "a test of a part named after the whole": Plant(
+        CELL, None, "", add={"tests/snapshot_cell_history_test.cpp": suite("snapshot_cell").replace(
+            "keeps its promise", "keeps its history")}),
+    "fixed seeds of a stress test": Plant(
+        "tests/snapshot_cell_stress_test.cpp", "  CHECK(", "  random_source random(7);\n  CHECK("),
     "a virtual sleep": in_test("void go() { clock.sleep_for(hours(24)); }"),
     "a seed that is printed": in_test(
         "std::mt19937_64 numbers(7);\nvoid go(int seed) { CAPTURE(seed); }"),

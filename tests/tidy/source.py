@@ -252,7 +252,7 @@ class Tree:
     def resolve(self, source: Source, name: str) -> str | None:
         """The path in the tree that an #include of `name` in `source` means."""
         beside = os.path.normpath(os.path.join(os.path.dirname(source.path), name))
-        for path in (beside.replace(os.sep, "/"), "include/" + name):
+        for path in (beside.replace(os.sep, "/"), "include/" + name, "worker/" + name, name):
             if path in self.sources:
                 return path
         return None
