@@ -79,7 +79,7 @@ void open(circuit_breaker& breaker, virtual_clock& clock) {
 
 }  // namespace
 
-// --- retry_budget ---------------------------------------------------------------------------------
+// --- retry_budget --------------------------------------------------------------------------------
 
 TEST_CASE("retry_budget grants its burst, then what calls and time pay in, exactly") {
   const time_point start{1h};
@@ -142,53 +142,63 @@ TEST_CASE("retry_budget pays in thirds of a token without losing any to rounding
   CHECK(granted <= 1000);
 }
 
+namespace {
+
+/// The budget in doubles; exact for the powers of two that the test uses.
+struct plain_budget {
+  double ratio;
+  double rate;
+  double burst;
+  double balance = burst;
+
+  void pay_in(double tokens) { balance = std::min(burst, balance + tokens); }
+  bool withdraw() {
+    if (balance < 1.0) return false;
+    balance -= 1.0;
+    return true;
+  }
+};
+
+/// One random operation on both.
+void step_both(veltrix_test::random_source& choose, retry_budget& budget, plain_budget& model,
+               time_point& now, std::vector<retry_budget::token>& held) {
+  const std::uint64_t operation = choose.below(5);
+  if (operation <= 1) {
+    budget.deposit();
+    model.pay_in(model.ratio);
+  } else if (operation == 2) {
+    retry_budget::token token = budget.try_withdraw(now);
+    REQUIRE(static_cast<bool>(token) == model.withdraw());
+    if (token) held.push_back(std::move(token));
+  } else if (operation == 3 && !held.empty()) {
+    const bool spent = choose.below(2) == 0;
+    if (spent) held.back().spend();
+    if (!spent) model.pay_in(1.0);
+    held.pop_back();
+  } else {
+    const auto quarters = static_cast<duration::rep>(choose.below(4));
+    now += quarters * 250ms;
+    model.pay_in(model.rate * static_cast<double>(quarters) / 4.0);
+  }
+}
+
+}  // namespace
+
 TEST_CASE("retry_budget agrees with a plain model for random operations") {
   const std::uint64_t seed = 31001;
   INFO("seed " << seed);
   veltrix_test::random_source choose(seed);
-  for (std::size_t round = 0; round < veltrix_test::scale(200); ++round) {
-    // Powers of two, so that the model's doubles are exact.
-    const double ratio = 1.0 / static_cast<double>(1 << choose.below(6));
-    const double rate = static_cast<double>(choose.below(5)) / 4.0;
+  for (std::size_t round = 0; round < veltrix_test::scale(500); ++round) {
     const auto burst = static_cast<std::uint32_t>(1 + choose.below(20));
-    retry_budget budget({.ratio = ratio, .per_second = rate, .burst = burst});
-    double model = burst;
+    plain_budget model{.ratio = 1.0 / static_cast<double>(1 << choose.below(6)),
+                       .rate = static_cast<double>(choose.below(5)) / 4.0,
+                       .burst = static_cast<double>(burst)};
+    retry_budget budget({.ratio = model.ratio, .per_second = model.rate, .burst = burst});
     time_point now{1h};
     std::vector<retry_budget::token> held;
     for (int step = 0; step < 300; ++step) {
-      switch (choose.below(5)) {
-        case 0:
-        case 1:
-          budget.deposit();
-          model = std::min<double>(burst, model + ratio);
-          break;
-        case 2: {
-          retry_budget::token token = budget.try_withdraw(now);
-          REQUIRE(static_cast<bool>(token) == (model >= 1.0));
-          if (token) {
-            model -= 1.0;
-            held.push_back(std::move(token));
-          }
-          break;
-        }
-        case 3:
-          if (!held.empty()) {
-            if (choose.below(2) == 0) {
-              held.back().spend();
-            } else {
-              model = std::min<double>(burst, model + 1.0);
-            }
-            held.pop_back();
-          }
-          break;
-        default: {
-          const auto seconds = static_cast<double>(choose.below(4)) / 4.0;
-          now += duration(static_cast<duration::rep>(seconds * 1e9));
-          model = std::min<double>(burst, model + rate * seconds);
-          break;
-        }
-      }
-      REQUIRE(budget.balance(now) == Approx(model).margin(1e-6));
+      step_both(choose, budget, model, now, held);
+      REQUIRE(budget.balance(now) == Approx(model.balance).margin(1e-6));
     }
   }
 }
@@ -204,7 +214,7 @@ TEST_CASE("retry_budget refuses options out of bounds") {
   CHECK(refusal([] { retry_budget({.burst = 0}); }) != "not refused");
 }
 
-// --- circuit_breaker ------------------------------------------------------------------------------
+// --- circuit_breaker -----------------------------------------------------------------------------
 
 TEST_CASE("circuit_breaker opens at the failure ratio, not before the minimum of samples") {
   virtual_clock clock;
@@ -430,6 +440,42 @@ struct plain_breaker {
   duration next_open = options.open_first;
 };
 
+/// A breaker and its model, with the permits that both gave out.
+struct breaker_pair {
+  explicit breaker_pair(const circuit_breaker_options& options)
+      : breaker(options), model{options} {}
+
+  void enter() {
+    plain_breaker::permit expected{};
+    const bool passes = model.enter(clock.now(), expected);
+    circuit_breaker::entry got = breaker.enter(clock);
+    REQUIRE(static_cast<bool>(got) == passes);
+    REQUIRE(got.pass.is_probe() == (passes && expected.probe));
+    if (passes) {
+      held.emplace_back(std::move(got.pass), expected);
+      return;
+    }
+    REQUIRE(got.retry_at > clock.now());
+    if (model.state == breaker_state::open) REQUIRE(got.retry_at == model.until);
+  }
+  void drop_last() {
+    model.drop(held.back().second);
+    held.back().first.drop();
+    held.pop_back();
+  }
+  void report_last(bool failure) {
+    model.report(held.back().second, failure, clock.now());
+    if (failure) held.back().first.failure(clock.now());
+    if (!failure) held.back().first.success();
+    held.pop_back();
+  }
+
+  virtual_clock clock{};
+  circuit_breaker breaker;
+  plain_breaker model;
+  std::vector<std::pair<circuit_breaker::permit, plain_breaker::permit>> held{};
+};
+
 }  // namespace
 
 TEST_CASE("circuit_breaker agrees with a plain state machine for random operations") {
@@ -444,49 +490,26 @@ TEST_CASE("circuit_breaker agrees with a plain state machine for random operatio
     options.open_jitter = 0.0;
     options.probes_to_close = static_cast<std::uint32_t>(1 + choose.below(3));
     const std::uint64_t failure_share = choose.below(101);
-    circuit_breaker breaker(options);
-    plain_breaker model{options};
-    virtual_clock clock;
-    std::vector<std::pair<circuit_breaker::permit, plain_breaker::permit>> held;
+    breaker_pair both(options);
     for (int step = 0; step < 300; ++step) {
-      if (held.empty() || choose.below(3) == 0) {
-        plain_breaker::permit expected{};
-        const bool passes = model.enter(clock.now(), expected);
-        circuit_breaker::entry got = breaker.enter(clock);
-        REQUIRE(static_cast<bool>(got) == passes);
-        REQUIRE(got.pass.is_probe() == (passes && expected.probe));
-        if (passes) {
-          held.emplace_back(std::move(got.pass), expected);
-        } else {
-          REQUIRE(got.retry_at > clock.now());
-          if (model.state == breaker_state::open) REQUIRE(got.retry_at == model.until);
-        }
+      if (!both.held.empty())
+        std::swap(both.held[choose.below(both.held.size())], both.held.back());
+      if (both.held.empty() || choose.below(3) == 0) {
+        both.enter();
       } else if (choose.below(10) == 0) {
-        clock.advance(duration(static_cast<duration::rep>(choose.below(800'000'000))));
+        both.clock.advance(duration(static_cast<duration::rep>(choose.below(800'000'000))));
+      } else if (choose.below(8) == 0) {
+        both.drop_last();
       } else {
-        const std::size_t which = choose.below(held.size());
-        std::swap(held[which], held.back());
-        const bool failure = choose.below(100) < failure_share;
-        if (choose.below(8) == 0) {
-          model.drop(held.back().second);
-          held.back().first.drop();
-        } else {
-          model.report(held.back().second, failure, clock.now());
-          if (failure) {
-            held.back().first.failure(clock.now());
-          } else {
-            held.back().first.success();
-          }
-        }
-        held.pop_back();
+        both.report_last(choose.below(100) < failure_share);
       }
-      REQUIRE(breaker.state() == model.state);
-      REQUIRE(breaker.stats().generation == model.generation);
+      REQUIRE(both.breaker.state() == both.model.state);
+      REQUIRE(both.breaker.stats().generation == both.model.generation);
     }
   }
 }
 
-// --- rate_limiter ---------------------------------------------------------------------------------
+// --- rate_limiter --------------------------------------------------------------------------------
 
 TEST_CASE("rate_limiter hands out its burst at once and then evenly spaced starts") {
   rate_limiter limiter({.per_second = 10, .burst = 3});
@@ -536,7 +559,7 @@ TEST_CASE("rate_limiter keeps its bound at the end of time, and refuses bad opti
   CHECK(refusal([] { rate_limiter bad({.per_second = 1, .burst = 0}); }) != "not refused");
 }
 
-// --- bulkhead -------------------------------------------------------------------------------------
+// --- bulkhead ------------------------------------------------------------------------------------
 
 TEST_CASE("bulkhead gives out its places once each and takes them back") {
   bulkhead places(2);

@@ -1,0 +1,285 @@
+// One call under retry on an executor: attempts are tasks, waits are timers, no worker blocks.
+// Use for: the asynchronous and the awaitable form of retry. Internal.
+// Not for: users; see veltrix/retry.hpp.
+// Threads: executor, timers and the stop source may each act from threads of their own.
+// Progress: a short lock around a wait; the rest as the attempts'.
+// Callbacks: the retried function on the executor; the completion where the call ended: on the
+//   executor, else in the thread that destroyed the task unrun. No lock held.
+// Exceptions: those of the retried function end in the outcome as stop_reason::threw; those of
+//   the completion go to the executor.
+// Lifetime: the call owns itself; executor and the clock of the environment outlive it.
+// Guide: docs/retry.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "../executor.hpp"
+#include "../stop_token.hpp"
+#include "retry_chain.hpp"
+#include "sync.hpp"
+#include "timer_queue.hpp"
+
+#if defined(__cpp_impl_coroutine)
+#include <coroutine>
+#endif
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail {
+
+/// A call in flight. At any time exactly one of these drives it: a task with the executor, a timer
+/// that waits, or a thread inside drive().
+/// I1: waiting_ is the number of the timer that may still wake the call, 0 while none may. Whoever
+///     takes it back to 0 (timer, stop request, timer dropped unrun) drives the call on.
+/// I2: finish() runs once: only the one that drives the call may call it.
+template <class Source, executor Executor, class Env, class Function, class Done>
+class retry_call
+    : public std::enable_shared_from_this<retry_call<Source, Executor, Env, Function, Done>> {
+  using result = attempt_result<Function>;
+
+ public:
+  retry_call(Source source, Executor& where, Env env, Function function, Done done)
+      : source_(std::move(source)),
+        where_(where),
+        env_(std::move(env)),
+        function_(std::move(function)),
+        done_(std::move(done)),
+        chain_(source_, env_) {}
+  retry_call(const retry_call&) = delete;
+  retry_call& operator=(const retry_call&) = delete;
+
+  void start() {
+    if (env_.token().stop_possible()) on_stop_.emplace(env_.token(), wake{this->weak_from_this()});
+    post();
+  }
+
+ private:
+  using lock_guard = sync::lock_guard<sync::mutex>;
+
+  /// The task with the executor. Destroyed unrun, it ends the call.
+  class turn {
+   public:
+    turn(std::shared_ptr<retry_call> call, std::uint64_t number) noexcept
+        : call_(std::move(call)), number_(number) {}
+    turn(turn&&) noexcept = default;
+    ~turn() {
+      if (call_) call_->dropped(number_);
+    }
+    void operator()() { std::exchange(call_, nullptr)->drive(); }
+
+   private:
+    std::shared_ptr<retry_call> call_;  // null once run
+    std::uint64_t number_;
+  };
+
+  /// The timer of a wait. Destroyed unrun, it ends the call.
+  class alarm {
+   public:
+    alarm(std::shared_ptr<retry_call> call, std::uint64_t number) noexcept
+        : call_(std::move(call)), number_(number) {}
+    alarm(alarm&&) noexcept = default;
+    ~alarm() {
+      if (call_ && call_->claim(number_)) call_->not_run("the timer was dropped");
+    }
+    void operator()() {
+      const std::shared_ptr<retry_call> call = std::exchange(call_, nullptr);
+      if (call->claim(number_)) call->post();
+    }
+
+   private:
+    std::shared_ptr<retry_call> call_;  // null once run
+    std::uint64_t number_;
+  };
+
+  /// What a stop request runs.
+  struct wake {
+    std::weak_ptr<retry_call> call;
+
+    void operator()() const noexcept {
+      const std::shared_ptr<retry_call> kept = call.lock();
+      if (kept && kept->claim_any()) kept->post();
+    }
+  };
+
+  /// Hands the call to the executor. A refusal ends it, with the executor's reason.
+  void post() {
+    const std::shared_ptr<retry_call> kept = this->shared_from_this();
+    const std::uint64_t number = ++posts_;
+    {
+      const lock_guard lock(mutex_);
+      posting_ = number;
+      dropped_ = false;
+    }
+    post_result answer{post_status::full, "there is no memory for the task"};
+    VELTRIX_TRY {
+      answer = where_.try_post(task(turn(kept, number)));
+    }
+    VELTRIX_CATCH_ALL {
+      // Where the task ran inside try_post(), the exception is the completion's.
+      if (!end_posting(number)) VELTRIX_RETHROW;
+      not_run(answer.why);
+      return;
+    }
+    const bool unrun = end_posting(number);
+    if (!answer) {
+      not_run(answer.why);
+    } else if (unrun) {
+      not_run("the executor dropped the task");
+    }
+  }
+
+  /// Result: true when the turn was destroyed unrun while it was being handed over.
+  [[nodiscard]] bool end_posting(std::uint64_t number) noexcept {
+    const lock_guard lock(mutex_);
+    if (posting_ != number) return false;  // it ran, and the call has posted again
+    posting_ = 0;
+    return dropped_;
+  }
+
+  /// A turn was destroyed unrun: post() tells why if it is still inside the executor.
+  void dropped(std::uint64_t number) {
+    {
+      const lock_guard lock(mutex_);
+      if (posting_ == number) {
+        dropped_ = true;
+        return;
+      }
+    }
+    not_run("the executor dropped the task");
+  }
+
+  void drive() {
+    retry_step step = retry_step::stop;
+    VELTRIX_TRY {
+      step = std::exchange(begun_, true) ? chain_.resume() : chain_.begin();
+      while (step == retry_step::attempt)
+        step = chain_.perform(function_, told_);
+    }
+    VELTRIX_CATCH_ALL {
+      step = retry_step::stop;
+      retry_access::last(told_).reset();
+      retry_access::error(told_) = std::current_exception();
+      chain_.abandon(stop_reason::threw, "an exception that catching() does not name");
+    }
+    if (step == retry_step::wait) {
+      wait();
+    } else {
+      finish();
+    }
+  }
+
+  /// Arms the timer; from then on another thread may drive the call, so nothing follows.
+  void wait() {
+    const std::shared_ptr<retry_call> kept = this->shared_from_this();
+    const std::uint64_t number = ++waits_;
+    {
+      const lock_guard lock(mutex_);
+      waiting_ = number;
+    }
+    // A request before this line found nothing to wake; one after it finds waiting_.
+    if (env_.token().stop_requested()) {
+      if (claim(number)) post();
+      return;
+    }
+    VELTRIX_TRY {
+      env_.clock().call_at(chain_.wake_at(), task(alarm(kept, number)));
+    }
+    VELTRIX_CATCH_ALL {
+      if (claim(number)) not_run("there is no memory for the timer");
+    }
+  }
+
+  [[nodiscard]] bool claim(std::uint64_t number) noexcept {
+    const lock_guard lock(mutex_);
+    if (waiting_ != number) return false;
+    waiting_ = 0;
+    return true;
+  }
+  [[nodiscard]] bool claim_any() noexcept {
+    const lock_guard lock(mutex_);
+    return std::exchange(waiting_, 0) != 0;
+  }
+
+  void not_run(const char* why) {
+    chain_.abandon(stop_reason::not_run, why);
+    finish();
+  }
+
+  void finish() {
+    retry_access::note(told_) = chain_.note();
+    Done done = std::move(done_);
+    done(std::move(told_));
+  }
+
+  Source source_;
+  Executor& where_;
+  Env env_;
+  Function function_;
+  Done done_;
+  outcome<result> told_;
+  retry_chain<Source, Env> chain_;
+  bool begun_ = false;
+  std::uint64_t posts_ = 0;  // number of the last turn; written by whoever drives
+  std::uint64_t waits_ = 0;  // number of the last wait; the same
+  sync::mutex mutex_;        // guards the three below
+  std::uint64_t waiting_ = 0;
+  std::uint64_t posting_ = 0;  // the turn that a thread is handing to the executor; 0: none
+  bool dropped_ = false;       // that turn was destroyed inside the executor
+  std::optional<stop_callback<wake>> on_stop_;
+};
+
+/// Starts a call; `done(outcome)` runs exactly once.
+template <class Source, executor Executor, class Env, class Function, class Done>
+void start_call(Source source, Executor& where, Env env, Function function, Done done) {
+  using call = retry_call<Source, Executor, Env, Function, Done>;
+  std::make_shared<call>(std::move(source), where, std::move(env), std::move(function),
+                         std::move(done))
+      ->start();
+}
+
+#if defined(__cpp_impl_coroutine)
+/// What co_await works on: starts the call and resumes where it ended, with the outcome. An
+/// exception that catching() does not name is thrown there.
+template <class Source, executor Executor, class Env, class Function>
+class [[nodiscard]] retry_awaiter {
+  using result = attempt_result<Function>;
+
+ public:
+  retry_awaiter(Source source, Executor& where, Env env, Function function)
+      : source_(std::move(source)),
+        where_(where),
+        env_(std::move(env)),
+        function_(std::move(function)) {}
+
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) {
+    start_call(std::move(source_), where_, std::move(env_), std::move(function_),
+               [this, waiter](outcome<result> told) {
+                 told_.emplace(std::move(told));
+                 waiter.resume();
+               });
+  }
+  [[nodiscard]] outcome<result> await_resume() {
+#if VELTRIX_HAS_EXCEPTIONS
+    if (told_->reason() == stop_reason::threw) std::rethrow_exception(told_->error());
+#endif
+    return std::move(*told_);
+  }
+
+ private:
+  Source source_;
+  Executor& where_;
+  Env env_;
+  Function function_;
+  std::optional<outcome<result>> told_;  // written by the completion, before it resumes
+};
+#endif
+
+}  // namespace detail
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
