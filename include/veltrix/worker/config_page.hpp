@@ -160,7 +160,8 @@ inline constexpr std::string_view page_codes = R"page(```
     const std::string_view first = grouped ? detail::part_of(field.name, 0) : std::string_view{};
     if (first != group) {
       group = first;
-      page.append("\n### ").append(grouped ? "`" : "Alone").append(first).append(grouped ? "`" : "");
+      page.append("\n### ").append(grouped ? "`" : "Alone").append(first);
+      page.append(grouped ? "`" : "");
       page.append("\n\n| setting | type | default | allowed | reload | what it does |\n");
       page.append("|---|---|---|---|---|---|\n");
     }
