@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: BSL-1.0
+// elastic_pool under many threads at once. The invariants:
+//   S1  running <= max(configured, running when the generation began), in every sample
+//   S2  posted == queued + busy + completed, in every sample
+//   S3  at an ack running == target, and once settled the kernel lists as many threads
+//   S4  every accepted task runs exactly once, whatever resizes and stops run beside it
+//   S5  nothing waits for ever
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/pool.hpp"
+#include "support/random.hpp"
+#include "support/scale.hpp"
+#include "veltrix/elastic_pool.hpp"
+
+using namespace veltrix;
+using namespace std::chrono_literals;
+using veltrix_test::eventually;
+using veltrix_test::failure_log;
+using veltrix_test::listed_threads;
+using veltrix_test::random_source;
+
+namespace {
+
+/// Counts how often each of a number of tasks ran.
+class run_marks {
+ public:
+  explicit run_marks(std::size_t tasks) : marks_(tasks) {}
+  void mark(std::size_t task) { marks_[task].fetch_add(1, std::memory_order_relaxed); }
+  /// Tasks below `end` that ran another number of times than once.
+  [[nodiscard]] std::size_t wrong(std::size_t end) const {
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < end; ++i)
+      found += marks_[i].load(std::memory_order_relaxed) == 1 ? 0 : 1;
+    return found;
+  }
+
+ private:
+  std::vector<std::atomic<std::uint8_t>> marks_;
+};
+
+/// Watches S1 and S2 from sample to sample.
+class state_watch {
+ public:
+  void look(const pool_stats& now) {
+    ++samples_;
+    if (now.posted != now.queued + now.busy + now.completed) ++broken_;
+    if (now.generation == before_.generation) {
+      // Within a generation the number may only go towards the target.
+      if (now.running > std::max(now.configured, before_.running)) ++broken_;
+      if (now.configured != before_.configured) ++broken_;
+    }
+    if (now.generation < before_.generation) ++broken_;
+    if (now.running > now.configured + now.retiring) ++broken_;
+    before_ = now;
+  }
+  [[nodiscard]] std::uint64_t samples() const { return samples_; }
+  [[nodiscard]] std::uint64_t broken() const { return broken_; }
+
+ private:
+  pool_stats before_;
+  std::uint64_t samples_ = 0;
+  std::uint64_t broken_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("elastic_pool keeps S1 to S4 while four threads resize it by random deltas") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  constexpr std::size_t most = 24;
+  const std::size_t tasks = veltrix_test::scale(600'000);
+  run_marks marks(tasks);
+  elastic_pool pool(4, {.thread_name = "vx-r", .queue_capacity = 512, .max_workers = most});
+  std::atomic<bool> ends{false};
+  std::atomic<std::uint64_t> acks{0};
+  std::atomic<std::uint64_t> wrong_acks{0};
+  std::atomic<std::uint64_t> accepted_changes{0};
+
+  std::vector<std::thread> threads;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      random_source random(seed + i);
+      while (!ends.load()) {
+        const std::int64_t delta = static_cast<std::int64_t>(random.below(17)) - 8;
+        const pool_stats before = pool.stats();
+        resize_options how;
+        if (random.below(2) == 0) how.expect_generation = before.generation;
+        const resize_result told = pool.resize_by(delta, how);
+        if (!told) continue;
+        acks.fetch_add(1);
+        if (told.running != told.target || told.starting + told.retiring != 0) {
+          wrong_acks.fetch_add(1);
+        }
+        if (how.expect_generation && told.generation > before.generation + 1) {
+          wrong_acks.fetch_add(1);
+        }
+      }
+    });
+  }
+  state_watch watch;
+  std::thread sampler([&] {
+    while (!ends.load()) {
+      watch.look(pool.stats());
+      std::this_thread::yield();
+    }
+  });
+  std::thread poster([&] {
+    for (std::size_t i = 0; i < tasks; ++i)
+      if (!pool.post([&marks, i] { marks.mark(i); })) marks.mark(i), marks.mark(i);
+  });
+  poster.join();
+  const bool drained = pool.drain(saturating_add(steady_clock::now(), 60s));
+  ends = true;
+  for (std::thread& each : threads)
+    each.join();
+  sampler.join();
+
+  CHECK(drained);
+  CHECK(marks.wrong(tasks) == 0);
+  CHECK(wrong_acks.load() == 0);
+  CHECK(watch.broken() == 0);
+  CHECK(watch.samples() > 0);
+  CHECK(acks.load() > 0);
+  REQUIRE(eventually([&] { return pool.stats().settled(); }));
+  const pool_stats end = pool.stats();
+  CHECK(end.running == end.configured);
+  CHECK(listed_threads("vx-r") == end.running);
+  CHECK(end.posted == tasks);
+  CHECK(end.completed == tasks);
+}
+
+TEST_CASE("elastic_pool keeps S4 while workers resize it and throw from inside") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  const std::size_t tasks = veltrix_test::scale(300'000);
+  run_marks marks(tasks);
+  std::atomic<std::uint64_t> thrown{0};
+  std::atomic<std::uint64_t> handled{0};
+  elastic_pool pool(3, {.thread_name = "vx-q",
+                        .queue_capacity = 64,
+                        .max_workers = 12,
+                        .on_exception = [&](const std::exception_ptr&) { handled.fetch_add(1); }});
+  random_source random(seed);
+  for (std::size_t i = 0; i < tasks; ++i) {
+    const std::uint64_t kind = random.below(16);
+    const std::int64_t delta = static_cast<std::int64_t>(random.below(9)) - 4;
+    REQUIRE(pool.post([&, i, kind, delta] {
+      marks.mark(i);
+      if (kind == 0) static_cast<void>(pool.resize_by(delta, {.deadline = no_deadline}));
+      if (kind == 1) {
+        thrown.fetch_add(1);
+        throw std::runtime_error("on purpose");
+      }
+    }));
+  }
+  CHECK(pool.drain(saturating_add(steady_clock::now(), 60s)));
+  CHECK(marks.wrong(tasks) == 0);
+  CHECK(handled.load() == thrown.load());
+  CHECK(pool.stats().failed == thrown.load());
+  REQUIRE(eventually([&] { return pool.stats().settled(); }));
+  CHECK(listed_threads("vx-q") == pool.stats().running);
+  CHECK(pool.stats().generation > 1);
+}
+
+TEST_CASE("elastic_pool keeps S4 and S5 when it is stopped beside posts and resizes") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  for (std::size_t round = 0; round < veltrix_test::scale(150); ++round) {
+    constexpr std::size_t posters = 3;
+    constexpr std::size_t each_posts = 2000;
+    run_marks marks(posters * each_posts);
+    std::array<std::size_t, posters> accepted{};
+    elastic_pool pool(2, {.queue_capacity = 32, .max_workers = 8});
+    std::vector<std::thread> threads;
+    for (std::size_t p = 0; p < posters; ++p) {
+      threads.emplace_back([&, p] {
+        for (std::size_t i = 0; i < each_posts; ++i) {
+          const std::size_t mine = p * each_posts + i;
+          if (!pool.post([&marks, mine] { marks.mark(mine); })) return;
+          ++accepted[p];
+        }
+      });
+    }
+    threads.emplace_back([&] {
+      random_source random(seed + round);
+      for (;;) {
+        const auto delta = static_cast<std::int64_t>(random.below(7)) - 3;
+        if (pool.resize_by(delta).reason == backoff_reason::shutting_down) return;
+      }
+    });
+    if (round % 2 == 0) {
+      while (pool.stats().completed < round * 7)
+        std::this_thread::yield();
+    }
+    pool.stop();
+    for (std::thread& each : threads)
+      each.join();
+    std::size_t total = 0;
+    for (std::size_t p = 0; p < posters; ++p) {
+      total += accepted[p];
+      for (std::size_t i = 0; i < accepted[p]; ++i)
+        marks.mark(p * each_posts + i);  // accepted and run: two marks
+    }
+    REQUIRE(pool.stats().posted == total);
+    REQUIRE(pool.stats().completed == total);
+    REQUIRE(pool.stats().running == 0);
+    // Those refused have no mark, those accepted two: none is left with one.
+    std::size_t lost_or_late = posters * each_posts - marks.wrong(posters * each_posts);
+    REQUIRE(lost_or_late == 0);
+  }
+}
+
+TEST_CASE("elastic_pool keeps S5 for nested groups, handles and loops under resizes") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  elastic_pool pool(2, {.queue_capacity = 16, .max_workers = 8});
+  std::atomic<bool> ends{false};
+  std::thread resizer([&] {
+    random_source random(seed);
+    while (!ends.load())
+      static_cast<void>(pool.resize_to(1 + static_cast<std::int64_t>(random.below(8))));
+  });
+  std::atomic<std::uint64_t> leaves{0};
+  const std::size_t rounds = veltrix_test::scale(6000);
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 2; ++c) {
+    callers.emplace_back([&] {
+      for (std::size_t round = 0; round < rounds; ++round) {
+        task_group group(pool);
+        for (int i = 0; i < 4; ++i) {
+          group.run([&] {
+            pool.parallel_for(0, 8, [&](int) { leaves.fetch_add(1); });
+            leaves.fetch_add(static_cast<std::uint64_t>(pool.submit([] { return 2; }).get()));
+          });
+        }
+        group.wait();
+      }
+    });
+  }
+  for (std::thread& each : callers)
+    each.join();
+  ends = true;
+  resizer.join();
+  CHECK(leaves.load() == 2 * rounds * 4 * 10);
+  CHECK(pool.drain(saturating_add(steady_clock::now(), 60s)));
+}
+
+TEST_CASE("elastic_pool keeps S4 when many producers meet a small queue") {
+  const std::size_t each_posts = veltrix_test::scale(40'000);
+  constexpr std::size_t posters = 4;
+  run_marks marks(posters * each_posts);
+  elastic_pool pool(2, {.queue_capacity = 7});
+  std::vector<std::thread> threads;
+  std::atomic<std::size_t> refused{0};
+  for (std::size_t p = 0; p < posters; ++p) {
+    threads.emplace_back([&, p] {
+      for (std::size_t i = 0; i < each_posts; ++i) {
+        const std::size_t mine = p * each_posts + i;
+        const auto work = [&marks, mine] { marks.mark(mine); };
+        if (p % 2 == 0) {
+          if (!pool.post(work)) refused.fetch_add(1);
+        } else {
+          while (!pool.try_post(work))
+            std::this_thread::yield();
+        }
+      }
+    });
+  }
+  for (std::thread& each : threads)
+    each.join();
+  REQUIRE(pool.drain(saturating_add(steady_clock::now(), 60s)));
+  CHECK(refused.load() == 0);
+  CHECK(marks.wrong(posters * each_posts) == 0);
+  CHECK(pool.stats().over_capacity == 0);
+}
+
+TEST_CASE("task_handle is answered once whoever runs, drops or waits for it") {
+  std::atomic<std::uint64_t> handled{0};
+  std::uint64_t dropped_throwing = 0;
+  std::uint64_t collected = 0;
+  elastic_pool pool(2, {.queue_capacity = 64,
+                        .on_exception = [&](const std::exception_ptr&) { handled.fetch_add(1); }});
+  const std::size_t rounds = veltrix_test::scale(30'000);
+  for (std::size_t i = 0; i < rounds; ++i) {
+    auto handle = pool.submit([i]() -> std::size_t {
+      if (i % 3 == 0) throw std::runtime_error("on purpose");
+      return i;
+    });
+    if (i % 2 == 0) {
+      dropped_throwing += i % 3 == 0 ? 1 : 0;
+      continue;  // dropped, perhaps before, perhaps after its task
+    }
+    try {
+      if (handle.get() == i) ++collected;
+    } catch (const std::runtime_error&) {
+      ++collected;
+    }
+  }
+  REQUIRE(pool.drain(saturating_add(steady_clock::now(), 60s)));
+  CHECK(collected == rounds / 2);
+  CHECK(handled.load() == dropped_throwing);
+}
