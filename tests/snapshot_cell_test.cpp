@@ -3,6 +3,7 @@
 #include "veltrix/snapshot_cell.hpp"
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -531,6 +532,37 @@ TEST_CASE("snapshot_cell tells a newcomer a return to the value that older subsc
   });
   cell.publish(2);
   CHECK(newcomer.calls == calls{{2, 4}});
+}
+
+namespace {
+
+/// Runs `during` in its next comparison.
+struct interrupting {
+  static inline std::function<void()> during;
+
+  explicit interrupting(int given) : number(given) {}
+  bool operator==(const interrupting& other) const {
+    if (const auto run = std::exchange(during, nullptr)) run();
+    return number == other.number;
+  }
+  int number;
+};
+
+}  // namespace
+
+TEST_CASE("snapshot_cell tells a newcomer nothing older than what is in force when it joins") {
+  snapshot_cell<interrupting> cell(interrupting(1));
+  std::vector<std::uint64_t> versions;
+  veltrix::snapshot_subscription newcomer;
+  auto first = cell.subscribe([](const interrupting&, std::uint64_t) {});
+  interrupting::during = [&] {  // while version 2 is compared with the one before
+    first.reset();
+    cell.publish(interrupting(3));
+    newcomer = cell.subscribe_from(
+        0, [&](const interrupting&, std::uint64_t version) { versions.push_back(version); });
+  };
+  cell.publish(interrupting(2));
+  CHECK(versions == std::vector<std::uint64_t>{3});
 }
 
 TEST_CASE("snapshot_cell tells what a subscriber publishes after all have heard the one before") {
