@@ -358,7 +358,7 @@ PLANTS: dict[str, list[Plant]] = {
                            add={"README.md": "# Veltrix\n\nsnapshot_cell_example.cpp\n"})],
     "page-cost": [Plant(CELL_PAGE, "Not measured yet;", "Little;", (CELL_PAGE, "## Cost"))],
     "example-used": [Plant("docs/examples/other_example.cpp", None, "", line=1, add={
-        "docs/examples/other_example.cpp": example("snapshot_cell")})],
+        "docs/examples/other_example.cpp": example("nothing")})],
     "page-figure": [Plant(CELL_PAGE, "## Cost\n\n", "## Cost\n\nIt takes 12.5 ns.\n",
                           (CELL_PAGE, "12.5 ns")),
                     Plant("README.md", "Read", "It is 3 × faster.\nRead")],
@@ -440,6 +440,9 @@ HARMLESS = {
             "keeps its promise", "keeps its history")}),
     "fixed seeds of a stress test": Plant(
         "tests/snapshot_cell_stress_test.cpp", "  CHECK(", "  random_source random(7);\n  CHECK("),
+    "an example shown by the README": Plant(
+        "README.md", "Read", f"```cpp\n{example('nothing')}```\nRead",
+        add={"docs/examples/other_example.cpp": example("nothing")}),
     "a virtual sleep": in_test("void go() { clock.sleep_for(hours(24)); }"),
     "a seed that is printed": in_test(
         "std::mt19937_64 numbers(7);\nvoid go(int seed) { CAPTURE(seed); }"),

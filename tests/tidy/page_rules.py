@@ -132,11 +132,13 @@ def cost(tree):
                    "name the file, or write 'not measured yet; bench/<name>_bench is the command'")
 
 
-@rule("example-used", "Every example file is named by a page.")
+@rule("example-used", "Every example file is named, or shown in full, by a page.")
 def example_used(tree):
     pages = [source.text for source in tree.sources.values() if source.path.endswith(".md")]
     for source in tree.under("docs/examples"):
-        if source.path.endswith(".cpp") and not any(source.name in text for text in pages):
+        code = re.sub(r"\A(?://[^\n]*\n|\n)*", "", source.text).strip()
+        if source.path.endswith(".cpp") and not any(
+                source.name in text or (code and code in text) for text in pages):
             yield source.path, 1, "no page names this example", "name it, or remove it"
 
 
