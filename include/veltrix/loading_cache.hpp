@@ -366,7 +366,7 @@ class loading_cache {
   }
 
   static bool meets(const read_mode& mode, const entry& held, time_point asked_at) noexcept {
-    if (mode.required_ && held.version < *mode.required_) return false;
+    if (held.version < mode.required_) return false;
     return saturating_add(held.read_at, mode.max_age_) >= asked_at;
   }
 
@@ -421,7 +421,7 @@ class loading_cache {
     ++home.counts.misses;
     const bool joinable = under_way && under_way->floor_at_start >= floor() &&
                           saturating_add(under_way->started_at, mode.max_age_) >= asked_at &&
-                          !(tried.joined && mode.required_);
+                          !(tried.joined && mode.required_ != 0);
     if (joinable) {
       ++home.counts.joined;
       return {step::join, {}, under_way};
@@ -484,7 +484,7 @@ class loading_cache {
                duration& own_ttl) {
     landing got;
     // A load that began after the source told `required` reads that or something newer.
-    got.version = std::max(mine.floor_at_start, mode.required_.value_or(0));
+    got.version = std::max(mine.floor_at_start, mode.required_);
     VELTRIX_TRY {
       take(loader(key), got, own_ttl);
       got.end = detail::flight_end::arrived;
@@ -568,16 +568,16 @@ class loading_cache {
   static bool acceptable(const landing& got, const read_mode& mode) noexcept {
     if (got.end == detail::flight_end::abandoned) return false;
     if (got.end == detail::flight_end::failed) return true;
-    return !mode.required_ || got.version >= *mode.required_;
+    return got.version >= mode.required_;
   }
 
   /// The answer to one reader of a flight that has ended.
   result deliver(const Key& key, const landing& got, const flight& from, const read_mode& mode) {
     if (got.end == detail::flight_end::failed) return stale_or_failed(key, got.error, mode);
-    if (mode.required_ && got.version < *mode.required_) {
+    if (got.version < mode.required_) {
       return failure(std::make_exception_ptr(std::runtime_error(detail::describe(
           {"loading_cache::get_or_load", "the version the loader returned",
-           detail::text_of(got.version), "at least " + detail::text_of(*mode.required_),
+           detail::text_of(got.version), "at least " + detail::text_of(mode.required_),
            "no older value is served", "ask a source that has caught up"}))));
     }
     result answer;

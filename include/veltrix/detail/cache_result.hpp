@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -115,7 +114,7 @@ class read_mode {
   read_mode() = default;
 
   duration max_age_ = duration::max();
-  std::optional<std::uint64_t> required_;
+  std::uint64_t required_ = 0;  // 0: any version will do
 };
 
 /// How one read behaves.
