@@ -29,9 +29,9 @@ struct contender {
 };
 
 struct options {
-  unsigned rounds = 7;                      ///< at least 5
-  std::chrono::milliseconds per_run{100};   ///< aimed at for each contender and round
-  std::string json_path;                    ///< empty: no file
+  unsigned rounds = 7;                     ///< at least 5
+  std::chrono::milliseconds per_run{100};  ///< aimed at for each contender and round
+  std::string json_path;                   ///< empty: no file
 };
 
 /// `--quick` (smoke: 5 rounds of 10 ms), `--rounds N`, `--ms N`, `--json FILE`.
@@ -72,7 +72,8 @@ class bench {
   /// Prints "workload, contender, ns per operation, times the baseline" and keeps it for the file.
   void run(const std::string& workload, unsigned threads, const std::vector<contender>& sides) {
     std::vector<std::uint64_t> operations;
-    for (const contender& side : sides) operations.push_back(calibrate(side, threads));
+    for (const contender& side : sides)
+      operations.push_back(calibrate(side, threads));
     std::vector<std::vector<double>> samples(sides.size());
     for (unsigned round = 0; round < options_.rounds; ++round) {
       for (std::size_t i = 0; i < sides.size(); ++i) {
@@ -98,8 +99,8 @@ class bench {
       std::fprintf(stderr, "cannot write %s\n", options_.json_path.c_str());
       return 1;
     }
-    std::fprintf(file, "{\"bench\": \"%s\", \"rounds\": %u, \"cores\": %u, \"rows\": [", name_.c_str(),
-                 options_.rounds, std::thread::hardware_concurrency());
+    std::fprintf(file, "{\"bench\": \"%s\", \"rounds\": %u, \"cores\": %u, \"rows\": [",
+                 name_.c_str(), options_.rounds, std::thread::hardware_concurrency());
     const char* separator = "\n";
     for (const row& each : rows_) {
       std::fprintf(file,
@@ -142,14 +143,17 @@ class bench {
     for (unsigned t = 0; t < threads; ++t) {
       crew.emplace_back([&, t] {
         ready.fetch_add(1, std::memory_order_acq_rel);
-        while (!go.load(std::memory_order_acquire)) std::this_thread::yield();
+        while (!go.load(std::memory_order_acquire))
+          std::this_thread::yield();
         side.body(t, operations);
       });
     }
-    while (ready.load(std::memory_order_acquire) != threads) std::this_thread::yield();
+    while (ready.load(std::memory_order_acquire) != threads)
+      std::this_thread::yield();
     const auto start = clock::now();
     go.store(true, std::memory_order_release);
-    for (std::thread& each : crew) each.join();
+    for (std::thread& each : crew)
+      each.join();
     return std::chrono::duration<double, std::nano>(clock::now() - start).count();
   }
 

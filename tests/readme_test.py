@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""Each C++ block of README.md is one of the snippets that readme_example.cpp compiles and checks."""
+"""Each C++ block of README.md is a snippet that readme_example.cpp compiles and checks."""
 import pathlib
 import re
 import sys

@@ -30,7 +30,8 @@ portfile = (port / "portfile.cmake").read_text()
 for call in ("vcpkg_cmake_configure(", "vcpkg_cmake_install(", "vcpkg_cmake_config_fixup(",
              "vcpkg_fixup_pkgconfig(", "vcpkg_install_copyright("):
     want(portfile.count(call) == 1, f"portfile: wants one call of {call})")
-want("set(VCPKG_BUILD_TYPE release)" in portfile, "portfile: a header-only port builds release only")
+want("set(VCPKG_BUILD_TYPE release)" in portfile,
+     "portfile: a header-only port builds release only")
 want(portfile.count("(") == portfile.count(")"), "portfile: parentheses do not match")
 config = re.search(r"CONFIG_PATH (\S+)\)", portfile)
 listed = (root / "CMakeLists.txt").read_text()

@@ -153,7 +153,8 @@ class Resize(WorkerCase):
             process.send_signal(signal.SIGTERM)
             done = self.finish(process)
             self.assertEqual(done.code, 0, done.text)
-            self.assert_message(done.err, "VX1012", "400", "pids.max=300", "64 workers stays in force")
+            self.assert_message(done.err, "VX1012", "400", "pids.max=300",
+                                "64 workers stays in force")
         finally:
             for process in self.running:
                 process.kill()
@@ -258,7 +259,7 @@ class BadEvents(WorkerCase):
         sink, dead = self.path("out.jsonl"), self.path("dead.jsonl")
         done = self.run_worker("run", *sets({
             "events.source": "stdin", "sink.kind": "file", "sink.path": sink,
-            "dead_letter.path": dead, **more}), stdin=text if isinstance(text, bytes) else text.encode())
+            "dead_letter.path": dead, **more}), stdin=text.encode())
         rows = read_sink(sink) if sink.exists() else []
         letters = read_sink(dead) if dead.exists() else []
         return done, rows, letters
@@ -314,7 +315,8 @@ class BadEvents(WorkerCase):
         self.assertRegex(done.text, r"2 gaps?")
 
     def test_a_source_that_is_not_there(self):
-        done = self.run_worker("run", *sets({"events.source": "file", "events.path": "absent.jsonl"}))
+        done = self.run_worker("run", *sets({"events.source": "file",
+                                             "events.path": "absent.jsonl"}))
         self.assertEqual(done.code, 69, done.text)
         self.assertIn("absent.jsonl", done.err)
 
@@ -398,7 +400,8 @@ class Crash(WorkerCase):
 
     def test_a_config_file_that_disappears_leaves_the_old_in_force(self):
         config = self.path("veltrix.yaml", "workers:\n  max_concurrency: 5\n")
-        process = self.start("run", "-c", config, *sets({"events.rate": 1000, "config.poll_ms": 50}))
+        process = self.start("run", "-c", config,
+                             *sets({"events.rate": 1000, "config.poll_ms": 50}))
         self.until(lambda: named_workers(process.pid) == 5, "5 workers")
         config.unlink()
         time.sleep(0.5 * SLOW)  # sleep: several polls of a missing file; nothing may change
