@@ -177,7 +177,8 @@ std::string commit_file::save(const veltrix::commit_record& record) {
   text.append("\nhead_digest ").append(hex(reader_.digest(head)));
   text.append("\nsink_bytes ").append(std::to_string(record.sink_bytes));
   text.append("\nsink ").append(sink_).append("\n");
-  text.append("checksum ").append(hex(checksum(text))).append("\n");
+  const std::string sum = hex(checksum(text));
+  text.append("checksum ").append(sum).append("\n");
   return replace_file(path_, text, durability::synced);
 }
 

@@ -125,9 +125,10 @@ std::string summary_text(const worker_report& last, run_end how, std::string_vie
   }
   const std::int64_t lost = how == run_end::whole ? open : 0;
   text += "lost " + std::to_string(lost) + ", reordered " + grouped(last.order.overtaken) + "\n";
-  text += "committed line " + grouped(last.committed.lines) + ", byte " +
-          grouped(last.committed.bytes) + " (" +
-          (commit_path.empty() ? "commit.path is off" : std::string(commit_path)) + ")\n";
+  text += commit_path.empty() ? "done up to line " : "committed line ";
+  text += grouped(last.committed.lines) + ", byte " + grouped(last.committed.bytes) + " (" +
+          (commit_path.empty() ? "not saved: commit.path is off" : std::string(commit_path)) +
+          ")\n";
   return text;
 }
 

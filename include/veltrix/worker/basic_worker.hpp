@@ -115,7 +115,7 @@ class basic_worker {
     const time_point now = steady_clock::now();
     const auto config = config_.load();
     if (take_due(next_poll_, now, milliseconds(*config, key::config_poll_ms))) poll_config();
-    if (take_due(next_watch_, now, std::chrono::milliseconds(500))) watch_pool(now);
+    watch_pool(now);
     if (take_due(next_rate_, now, std::chrono::milliseconds(250))) measure(*config, now);
     if (take_due(next_commit_, now, milliseconds(*config, key::commit_interval_ms))) checkpoint();
     if (take_due(next_metrics_, now, std::chrono::seconds(1))) export_metrics(now);
@@ -136,9 +136,9 @@ class basic_worker {
   /// After finished(): saves the last position and metrics. Result: what the process ends with.
   exit_code finish() {
     source_thread_.join();
+    ended_ = pipeline_->finished_at();
     const bool saved = checkpoint();
     export_metrics(steady_clock::now());
-    ended_ = steady_clock::now();
     if (const auto failure = failure_.get(); failure.has_value()) {
       log_.say(failure->told);
       return failure->code;
@@ -317,10 +317,16 @@ class basic_worker {
       refuse_config();
     }
     if (static_cast<std::int64_t>(pool.running) == keeper.wish.workers) {
+      mismatch_since_ = {};
       mismatch_warning_.reset();
       return;
     }
+    if (mismatch_since_ == time_point{}) {
+      mismatch_since_ = now;
+      return;
+    }
     mismatch_seconds_ += passed;
+    if (now - mismatch_since_ < std::chrono::milliseconds(500)) return;  // a resize takes its time
     if (!mismatch_warning_.due(now)) return;
     std::string why = keeper.reason;
     if (why.empty()) {
@@ -357,7 +363,9 @@ class basic_worker {
     // Fewer than a batch for each worker would leave workers idle.
     const auto least = static_cast<double>(config.integer(key::workers_max_concurrency) *
                                            config.integer(key::lanes_batch_max));
-    const double wanted = budget > 0 && rate_ > 0 ? std::max(rate_ * budget, least) : most;
+    // Until a rate is known, one block is enough to find it.
+    const double held = rate_ > 0 ? rate_ * budget : static_cast<double>(event_block::max_events);
+    const double wanted = budget > 0 ? std::max(held, least) : most;
     pipeline_->set_limits(static_cast<std::size_t>(std::min(wanted, most)),
                           static_cast<std::size_t>(config.integer(key::queue_max_bytes)));
   }
@@ -469,7 +477,8 @@ class basic_worker {
 
   // The supervising thread's own.
   time_point started_{}, ended_{}, last_tick_{}, rated_at_{}, progressed_at_{};
-  time_point next_poll_{}, next_watch_{}, next_rate_{}, next_commit_{}, next_metrics_{};
+  time_point mismatch_since_{};
+  time_point next_poll_{}, next_rate_{}, next_commit_{}, next_metrics_{};
   warning_timer mismatch_warning_, full_warning_, commit_warning_, metrics_warning_;
   std::uint64_t config_generation_ = 1;
   std::uint64_t refusal_seen_ = 0;

@@ -92,6 +92,7 @@ class event_pipeline {
     paused_.store(false, detail::sync::relaxed);
     lanes_.close();
     if (!lanes_.drain({.token = hurry_.get_token()})) static_cast<void>(lanes_.stop());
+    finished_at_ = steady_clock::now();
     // (1) release-store; pairs with acquire-load (2). Publishes: the whole run.
     finished_.store(true, detail::sync::release);
   }
@@ -100,6 +101,9 @@ class event_pipeline {
     // (2) acquire-load; pairs with release-store (1). Sees: the whole run.
     return finished_.load(detail::sync::acquire);
   }
+
+  /// When the last event was done; after finished().
+  [[nodiscard]] time_point finished_at() const noexcept { return finished_at_; }
 
   /// No more is read; what was taken is done.
   void stop() { stop_.request_stop(); }
@@ -569,6 +573,7 @@ class event_pipeline {
   time_point pace_from_{};
   std::int64_t previous_us_ = 0;
   bool has_previous_ = false;
+  time_point finished_at_{};  // read by others once finished_ is set
 
   // relaxed: a change of it takes effect with a later block.
   detail::sync::atomic<bool> check_order_{true};

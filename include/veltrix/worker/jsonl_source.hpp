@@ -53,6 +53,7 @@ class jsonl_source {
     block.reserve_events(block.lines().size());
     for (const raw_line& line : block.lines())
       read_line(block, line);
+    std::ranges::sort(block.rejects(), {}, &rejected_line::number);
     return status;
   }
 

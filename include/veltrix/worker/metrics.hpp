@@ -12,7 +12,9 @@
 
 #include <charconv>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -110,8 +112,8 @@ class metrics_writer {
 
   void number(double value) {
     char digits[40];
-    const int length = std::snprintf(digits, sizeof digits, "%.9g", value);
-    text_.append(digits, static_cast<std::size_t>(length));
+    const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    text_.append(digits, static_cast<std::size_t>(end - digits));
   }
 
   std::string text_;
