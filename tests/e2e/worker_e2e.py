@@ -311,8 +311,7 @@ class BadEvents(WorkerCase):
         lines = events_text(5, keys=1).splitlines()
         done, rows, _ = self.run_lines("\n".join([lines[0], lines[2], lines[2], lines[4]]) + "\n")
         self.assertEqual(len(rows), 4, done.text)
-        self.assertRegex(done.text, r"1 duplicate")
-        self.assertRegex(done.text, r"2 gaps?")
+        self.assertIn("missing 2, late 0, duplicates 1", done.text)
 
     def test_a_source_that_is_not_there(self):
         done = self.run_worker("run", *sets({"events.source": "file",
@@ -346,7 +345,7 @@ class Crash(WorkerCase):
             "sink.path": self.path("out.jsonl"), "commit.path": self.path("commit.json"),
             "commit.interval_ms": 10, "workers.max_concurrency": 4, **more})]
 
-    def test_killed_at_random_nothing_is_lost_and_the_sink_holds_each_event_once(self):
+    def test_killed_at_random_nothing_is_lost_and_no_key_is_reordered(self):
         count = 40_000
         source = self.path("in.jsonl", events_text(count, keys=50))
         seed = int(os.environ.get("VELTRIX_TEST_SEED", time.time_ns() & 0xFFFF))
@@ -364,17 +363,25 @@ class Crash(WorkerCase):
         done = self.run_worker(*self.arguments(source))
         self.assertEqual(done.code, 0, done.text)
         self.assertGreater(kills, 0)
+        # At least once: what was written after the last checkpoint may come again. Whether a reader
+        # keeps the first or the last of each event, it has all, and each key in order.
         rows = read_sink(self.path("out.jsonl"))
-        self.assertEqual(sorted(row["id"] for row in rows), list(range(1, count + 1)))
-        self.assertEqual(order_faults(rows), [])
+        last = list({row["id"]: row for row in reversed(rows)}.values())[::-1]
+        kept = set()
+        first = [row for row in rows if not (row["id"] in kept or kept.add(row["id"]))]
+        for way in (first, last):
+            self.assertEqual(sorted(row["id"] for row in way), list(range(1, count + 1)))
+            self.assertEqual(order_faults(way), [])
+        print(f"{kills} kills, {len(rows) - count} events came again")
 
     def test_a_graceful_stop_commits_and_a_second_run_goes_on_from_there(self):
         count = 20_000
         source = self.path("in.jsonl", events_text(count, keys=50))
+        sink = self.path("out.jsonl", "")
         for sent in (signal.SIGTERM, signal.SIGINT):
+            before = sink.stat().st_size
             process = self.start(*self.arguments(source, **{"events.rate": 20_000}))
-            self.until(lambda: self.path("out.jsonl").exists() and
-                       self.path("out.jsonl").stat().st_size > 0, "some output")
+            self.until(lambda: sink.stat().st_size > before, "some output")
             process.send_signal(sent)
             done = self.finish(process)
             self.assertEqual(done.code, 0, done.text)
@@ -419,7 +426,7 @@ class Face(WorkerCase):
         done = self.run_worker("--version")
         self.assertEqual(done.code, 0, done.text)
         self.assertRegex(done.out, r"0\.1\.0")
-        self.assertIn("simdjson", done.out)
+        self.assertRegex(done.out, r"sources +generate, file, stdin \(built in\); kafka \(not built")
 
     def test_schema_prints_each_form(self):
         for form in ((), ("--json",), ("--markdown",), ("--default-file",)):
