@@ -227,6 +227,8 @@ TEST_CASE("retry makes no attempt at or after the deadline") {
   CHECK(told.attempts() == 0);
   CHECK_FALSE(told.has_result());
   CHECK(never.made.empty());
+  CHECK(told.message() ==
+        "veltrix: retry: deadline after 0 attempts; allowed 0 s in all; nothing is left of it");
 }
 
 TEST_CASE("retry defaults are three attempts and full jitter from 100 ms to 1 s") {
@@ -968,4 +970,30 @@ TEST_CASE("retry R20 under 1800 failures a minute the attempts fall by nine tent
   CHECK(late_calls == 1500);
   CHECK(late_attempts * 10 <= late_calls);
   CHECK(late_attempts > 0);  // it still asks
+}
+
+TEST_CASE("retry R20 a source that drops every 47 s for a day costs a tenth and fails nobody") {
+  virtual_clock clock(virtual_sleep::advances);
+  retry_budget tokens;
+  circuit_breaker breaker({}, small_random(4));
+  const auto policy = deadline{5s} |
+                      retry{.attempts = 5, .delay = decorrelated_jitter{50ms} | capped{400ms}} |
+                      guard{breaker, on_open::wait} | budget{tokens};
+  env where(clock, stop_token(), small_random(5));
+  const time_point start = clock.now();
+  std::uint64_t useful = 0;
+  std::uint64_t requests = 0;
+  std::uint64_t failures = 0;
+  while (clock.now() - start < 24h) {
+    const outcome<bool> told = policy.run(where, [&] {
+      return (clock.now() - start) % 47s >= 200ms;  // away for 200 ms after each drop
+    });
+    requests += told.attempts();
+    told ? ++useful : ++failures;
+    clock.advance(1s);
+  }
+  CHECK(failures == 0);
+  CHECK(useful > 80'000);
+  CHECK(requests > useful);  // drops were met
+  CHECK(static_cast<double>(requests) <= 1.1 * static_cast<double>(useful));
 }

@@ -83,6 +83,8 @@ class guard {
   explicit guard(circuit_breaker& breaker, on_open when_open = on_open::reject) noexcept
       : breaker_(&breaker), when_open_(when_open) {}
 
+  // What the engine asks; so in the layers below.
+
   [[nodiscard]] bool waits() const noexcept { return when_open_ == on_open::wait; }
 
   template <class Time>

@@ -60,6 +60,8 @@ class retry_call
 
  private:
   using lock_guard = sync::lock_guard<sync::mutex>;
+  enum class wake_kind : std::uint8_t { none, ran, dropped };
+  static constexpr const char* timer_dropped = "the timer was dropped";
 
   /// The task with the executor. Destroyed unrun, it ends the call.
   class turn {
@@ -84,11 +86,11 @@ class retry_call
         : call_(std::move(call)), number_(number) {}
     alarm(alarm&&) noexcept = default;
     ~alarm() {
-      if (call_ && call_->claim(number_)) call_->not_run("the timer was dropped");
+      if (call_ && call_->claim(number_, wake_kind::dropped)) call_->not_run(timer_dropped);
     }
     void operator()() {
       const std::shared_ptr<retry_call> call = std::exchange(call_, nullptr);
-      if (call->claim(number_)) call->post();
+      if (call->claim(number_, wake_kind::ran)) call->post();
     }
 
    private:
@@ -173,33 +175,49 @@ class retry_call
     }
   }
 
-  /// Arms the timer; from then on another thread may drive the call, so nothing follows.
+  /// Arms the timer, and only then lets others drive the call: until wait() has let go of clock
+  /// and state, neither timer nor stop request may bring the call to its end.
   void wait() {
     const std::shared_ptr<retry_call> kept = this->shared_from_this();
     const std::uint64_t number = ++waits_;
     {
       const lock_guard lock(mutex_);
-      waiting_ = number;
-    }
-    // A request before this line found nothing to wake; one after it finds waiting_.
-    if (env_.token().stop_requested()) {
-      if (claim(number)) post();
-      return;
+      arming_ = number;
+      woken_ = wake_kind::none;
     }
     VELTRIX_TRY {
       env_.clock().call_at(chain_.wake_at(), task(alarm(kept, number)));
     }
     VELTRIX_CATCH_ALL {
-      if (claim(number)) not_run("there is no memory for the timer");
+      // The alarm, destroyed on the way here, left its mark in woken_.
+    }
+    wake_kind woken = wake_kind::none;
+    {
+      const lock_guard lock(mutex_);
+      arming_ = 0;
+      woken = woken_;
+      // A stop request either set the flag before this line, or finds waiting_.
+      if (woken == wake_kind::none && !env_.token().stop_requested()) {
+        waiting_ = number;
+        return;
+      }
+    }
+    if (woken == wake_kind::dropped) {
+      not_run(timer_dropped);
+    } else {
+      post();
     }
   }
 
-  [[nodiscard]] bool claim(std::uint64_t number) noexcept {
+  /// The timer ran or was dropped. Result: true when the caller now drives the call.
+  [[nodiscard]] bool claim(std::uint64_t number, wake_kind how) noexcept {
     const lock_guard lock(mutex_);
+    if (arming_ == number) woken_ = how;
     if (waiting_ != number) return false;
     waiting_ = 0;
     return true;
   }
+  /// A stop request came. Result: as claim().
   [[nodiscard]] bool claim_any() noexcept {
     const lock_guard lock(mutex_);
     return std::exchange(waiting_, 0) != 0;
@@ -224,12 +242,14 @@ class retry_call
   outcome<result> told_;
   retry_chain<Source, Env> chain_;
   bool begun_ = false;
-  std::uint64_t posts_ = 0;  // number of the last turn; written by whoever drives
-  std::uint64_t waits_ = 0;  // number of the last wait; the same
-  sync::mutex mutex_;        // guards the three below
-  std::uint64_t waiting_ = 0;
-  std::uint64_t posting_ = 0;  // the turn that a thread is handing to the executor; 0: none
-  bool dropped_ = false;       // that turn was destroyed inside the executor
+  std::uint64_t posts_ = 0;            // number of the last turn; written by whoever drives
+  std::uint64_t waits_ = 0;            // number of the last wait; the same
+  sync::mutex mutex_;                  // guards the five below
+  std::uint64_t arming_ = 0;           // the wait whose timer is being armed; 0: none
+  wake_kind woken_ = wake_kind::none;  // what became of that timer meanwhile
+  std::uint64_t waiting_ = 0;          // the wait that may be ended by others; 0: none
+  std::uint64_t posting_ = 0;          // the turn that a thread is handing to the executor; 0: none
+  bool dropped_ = false;               // that turn was destroyed inside the executor
   std::optional<stop_callback<wake>> on_stop_;
 };
 

@@ -164,11 +164,16 @@ class retry_chain {
   template <class Function, class R>
   [[nodiscard]] retry_step perform(Function& function, outcome<R>& told) {
     const verdict judged = call(typename policy::caught{}, function, told);
-    if (judged.kind == verdict_kind::success) {
-      leave(judged);
-      return stop(stop_reason::success, "");
-    }
-    return source_.read([&](const policy& now_in_force) { return failed(now_in_force, judged); });
+    return source_.read([&](const policy& rules) {
+      rules.each_layer(permits_, [&](const auto& layer, auto& permit) {
+        if constexpr (requires { layer.leave(permit, judged, time_); }) {
+          layer.leave(permit, judged, time_);
+        }
+        return true;
+      });
+      if (judged.kind == verdict_kind::success) return stop(stop_reason::success, "");
+      return failed(rules, judged);
+    });
   }
 
   [[nodiscard]] time_point wake_at() const noexcept { return wake_at_; }
@@ -177,7 +182,7 @@ class retry_chain {
  private:
   [[nodiscard]] retry_step admit() {
     if (env_.token().stop_requested()) return stopped();
-    return source_.read([&](const policy& now_in_force) { return admit_by(now_in_force); });
+    return source_.read([&](const policy& rules) { return admit_by(rules); });
   }
 
   [[nodiscard]] retry_step admit_by(const policy& rules) {
@@ -233,7 +238,6 @@ class retry_chain {
   }
 
   [[nodiscard]] retry_step failed(const policy& rules, const verdict& judged) {
-    leave(judged);
     if (judged.kind == verdict_kind::ignored) return stop(stop_reason::ignored, "");
     note_.wait = std::max(judged.wait, duration::zero());
     if (judged.kind == verdict_kind::permanent) {
@@ -289,24 +293,12 @@ class retry_chain {
     }
   }
 
-  /// Tells every layer that holds a permit how the attempt went.
-  void leave(const verdict& judged) {
-    source_.read([&](const policy& rules) {
-      rules.each_layer(permits_, [&](const auto& layer, auto& permit) {
-        if constexpr (requires { layer.leave(permit, judged, time_); }) {
-          layer.leave(permit, judged, time_);
-        }
-        return true;
-      });
-    });
-  }
-
   [[nodiscard]] retry_step stop(stop_reason reason, const char* why) {
     permits_ = permits();  // gives back what no attempt will use
     note_.reason = reason;
     note_.why = why;
     note_.elapsed = time_.elapsed();
-    if (until_ != no_deadline) note_.total = until_ - time_.first();
+    if (until_ != no_deadline) note_.total = std::max(until_ - time_.first(), duration::zero());
     return retry_step::stop;
   }
 
