@@ -288,7 +288,8 @@ TEST_CASE("json_config random objects give the entries that they were written fr
 TEST_CASE("json_config damaged objects each get an answer inside the file") {
   const std::uint64_t seed = 81;
   veltrix_test::random_source random(seed);
-  constexpr std::string_view odd{"\0\t\n{}[],:\"\\ 0-e.tn\x80\xC3", 22};
+  using namespace std::string_view_literals;
+  constexpr std::string_view odd = "\0\t\n{}[],:\"\\ 0-e.tn\x80\xC3"sv;  // with its NUL
   for (std::size_t round = 0; round < veltrix_test::scale(20'000); ++round) {
     std::string bytes = random_object(random).json;
     const auto changes = 1 + random.below(3);

@@ -96,7 +96,10 @@ inline constexpr std::size_t longest_guess = 64;
   std::string_view best;
   std::size_t least = std::max<std::size_t>(2, wrong.size() / 4) + 1;
   const auto offer = [&](std::string_view name) {
-    const std::size_t distance = name.empty() ? least : edit_distance(wrong, name);
+    // As many letters as one is longer must be added at least.
+    const std::size_t longer = std::max(wrong.size(), name.size());
+    if (name.empty() || longer - std::min(wrong.size(), name.size()) >= least) return;
+    const std::size_t distance = edit_distance(wrong, name);
     if (distance >= least) return;
     least = distance;
     best = name;
