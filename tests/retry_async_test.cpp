@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -219,6 +220,56 @@ TEST_CASE("retry_async run_on lets an exception of the completion reach the exec
   };
   CHECK_THROWS_AS(start(), std::logic_error);
   CHECK(completions == 1);
+}
+
+namespace {
+
+/// Timers that do their worst while they are being armed.
+struct hasty_timers {
+  enum class mode { fire, drop, stop, fail };
+
+  mode what;
+  stop_source stop{};
+  time_point at{1h};
+  bool arming = false;
+
+  [[nodiscard]] time_point now() const { return at; }
+  void call_at(time_point due, detail::task callback) {
+    arming = true;
+    at = due;
+    if (what == mode::fire) callback();
+    if (what == mode::stop) {
+      stop.request_stop();
+      callback();  // late, and of no use
+    }
+    if (what == mode::fail) throw std::bad_alloc();
+    callback.reset();
+    arming = false;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("retry_async run_on ends no call while its timer is being armed") {
+  const auto reason_with = [](hasty_timers::mode what) {
+    hasty_timers timers{what};
+    inline_executor here;
+    std::vector<stop_reason> ended;
+    (deadline{10s} | steady_retry)
+        .run_on(
+            here, env(timers, timers.stop.get_token()),
+            [](attempt& each) { return each.index() == 3; },
+            [&](const outcome<bool>& told) {
+              CHECK((what == hasty_timers::mode::fail || !timers.arming));
+              ended.push_back(told.reason());
+            });
+    REQUIRE(ended.size() == 1);
+    return ended.front();
+  };
+  CHECK(reason_with(hasty_timers::mode::fire) == stop_reason::success);
+  CHECK(reason_with(hasty_timers::mode::drop) == stop_reason::not_run);
+  CHECK(reason_with(hasty_timers::mode::stop) == stop_reason::stopped);
+  CHECK(reason_with(hasty_timers::mode::fail) == stop_reason::not_run);
 }
 
 TEST_CASE("retry_async run_on obeys a reload in the middle of a call") {

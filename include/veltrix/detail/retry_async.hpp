@@ -49,7 +49,7 @@ class retry_call
         env_(std::move(env)),
         function_(std::move(function)),
         done_(std::move(done)),
-        chain_(source_, env_) {}
+        chain_(source_, env_, retry_access::note(told_)) {}
   retry_call(const retry_call&) = delete;
   retry_call& operator=(const retry_call&) = delete;
 
@@ -229,7 +229,6 @@ class retry_call
   }
 
   void finish() {
-    retry_access::note(told_) = chain_.note();
     Done done = std::move(done_);
     done(std::move(told_));
   }

@@ -129,9 +129,11 @@ class retry_chain {
   using permits = typename policy::permits;
 
  public:
-  retry_chain(Source& source, Env& env)
+  /// @param note  where the end of the call is told: that of the outcome, so that nothing is copied
+  retry_chain(Source& source, Env& env, stop_note& note)
       : source_(source),
         env_(env),
+        note_(note),
         time_(env.clock()),
         attempt_(retry_access::make_attempt(env.token())) {}
   retry_chain(const retry_chain&) = delete;
@@ -177,7 +179,6 @@ class retry_chain {
   }
 
   [[nodiscard]] time_point wake_at() const noexcept { return wake_at_; }
-  [[nodiscard]] const stop_note& note() const noexcept { return note_; }
 
  private:
   [[nodiscard]] retry_step admit() {
@@ -331,13 +332,13 @@ class retry_chain {
 
   Source& source_;
   Env& env_;
+  stop_note& note_;
   lazy_time<typename Env::clock_type> time_;
   attempt attempt_;
   [[no_unique_address]] permits permits_;
   typename policy::delay_state delays_;
   time_point until_ = no_deadline;  // the end of the whole call
   time_point wake_at_{};            // valid after a step::wait
-  stop_note note_;
 };
 
 }  // namespace detail

@@ -169,7 +169,8 @@ class policy_forms {
     static_assert(sleeper<Clock>, "run() sleeps: give env a clock with sleep_until()");
     using result = checked_result<std::remove_reference_t<Function>>;
     outcome<result> told;
-    detail::retry_chain<const Policy, env<Clock, Random>> chain(self(), where);
+    detail::retry_chain<const Policy, env<Clock, Random>> chain(self(), where,
+                                                                detail::retry_access::note(told));
     detail::retry_step step = chain.begin();
     while (step != detail::retry_step::stop) {
       if (step == detail::retry_step::attempt) {
@@ -180,7 +181,6 @@ class policy_forms {
         step = slept ? chain.resume() : chain.stopped();
       }
     }
-    detail::retry_access::note(told) = chain.note();
     return told;
   }
 
