@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/death.hpp"
 #include "support/pool.hpp"
@@ -44,6 +45,17 @@ static_assert(!std::is_default_constructible_v<task_group::ticket>);
 static_assert(std::is_nothrow_move_constructible_v<task_group::ticket>);
 static_assert(!std::is_copy_constructible_v<blocking_scope>);
 static_assert(std::is_copy_constructible_v<elastic_pool::executor_type>);
+
+static_assert(noexcept(std::declval<elastic_pool&>().schedule()));
+static_assert(noexcept(std::declval<elastic_pool&>().executor()));
+static_assert(noexcept(std::declval<elastic_pool&>().on_worker()));
+static_assert(noexcept(std::declval<elastic_pool::executor_type&>().pool()));
+static_assert(noexcept(std::declval<task_handle<int>&>().valid()));
+static_assert(noexcept(std::declval<task_handle<int>&>().ready()));
+static_assert(noexcept(std::declval<task_group::ticket&>().valid()));
+static_assert(noexcept(std::declval<task_group::ticket>().finish()));
+static_assert(noexcept(std::declval<pool_stats&>().settled()));
+static_assert(std::is_nothrow_constructible_v<blocking_scope, elastic_pool&>);
 
 // A ticket is spent only as an rvalue: `ticket.finish()` does not compile.
 template <class Ticket>
@@ -852,6 +864,83 @@ TEST_CASE("elastic_pool agrees with a plain model over random posts on one worke
   REQUIRE(pool.drain());
   CHECK(order == wanted);
   CHECK(pool.stats().posted == posted);
+}
+
+TEST_CASE("elastic_pool that cannot be built for lack of memory leaves nothing behind") {
+  const int failures = veltrix_test::fail_each_allocation(
+      [] { const elastic_pool pool(3, {.thread_name = "vx-a"}); },
+      [] { CHECK(veltrix_test::listed_threads("vx-a") == 0); });
+  CHECK(failures > 3);
+}
+
+TEST_CASE("elastic_pool is unchanged when a growth lacks memory") {
+  elastic_pool pool(2, {.thread_name = "vx-a"});
+  resize_result grown;
+  const int failures =
+      veltrix_test::fail_each_allocation([&] { grown = pool.resize_to(6); },
+                                         [&] {
+                                           const pool_stats state = pool.stats();
+                                           CHECK(state.settled());
+                                           CHECK(state.running == 2);
+                                           CHECK(state.generation == 1);
+                                           CHECK(veltrix_test::listed_threads("vx-a") == 2);
+                                         });
+  CHECK(failures > 3);
+  CHECK(grown.status == resize_status::ack);
+  CHECK(pool.stats().running == 6);
+}
+
+TEST_CASE("elastic_pool accepts nothing when posting lacks memory") {
+  elastic_pool pool(1);
+  std::atomic<int> ran{0};
+  const std::array<char, 200> large{};
+  const auto work = [large, &ran] { ran.fetch_add(1 + large[0]); };
+  post_result told;
+  const auto nothing_taken = [&] { CHECK(pool.stats().posted == 0); };
+  CHECK(veltrix_test::fail_each_allocation([&] { told = pool.post(work); }, nothing_taken) > 0);
+  CHECK(told);
+  REQUIRE(pool.drain());
+  CHECK(ran.load() == 1);
+  CHECK(pool.stats().posted == 1);
+}
+
+TEST_CASE("elastic_pool runs nothing of a submit or a parallel_for that lacks memory to begin") {
+  elastic_pool pool(1);
+  std::atomic<int> ran{0};
+  const auto nothing_ran = [&] { CHECK(ran.load() == 0); };
+  task_handle<void> handle;
+  CHECK(veltrix_test::fail_each_allocation([&] { handle = pool.submit([&] { ran.fetch_add(1); }); },
+                                           nothing_ran) > 0);
+  handle.get();
+  CHECK(ran.exchange(0) == 1);
+  CHECK(veltrix_test::fail_each_allocation(
+            [&] { pool.parallel_for(0, 50, [&](int) { ran.fetch_add(1); }); }, nothing_ran) > 0);
+  CHECK(ran.load() == 50);
+}
+
+TEST_CASE("task_group adds nothing when run lacks memory") {
+  elastic_pool pool(1);
+  std::atomic<int> ran{0};
+  task_group group(pool);
+  CHECK(veltrix_test::fail_each_allocation([&] { group.run([&] { ran.fetch_add(1); }); },
+                                           [&] {
+                                             group.wait();
+                                             CHECK(ran.load() == 0);
+                                           }) > 0);
+  group.wait();
+  CHECK(ran.load() == 1);
+}
+
+TEST_CASE("elastic_pool allocates nothing for a small capture once its queue has grown") {
+  elastic_pool pool(1);
+  std::atomic<int> ran{0};
+  REQUIRE(pool.post([&ran] { ran.fetch_add(1); }));
+  REQUIRE(pool.drain());
+  const std::size_t before = veltrix_test::allocations_made;
+  for (int i = 0; i < 30; ++i)
+    REQUIRE(pool.post([&ran] { ran.fetch_add(1); }));
+  const std::size_t made = veltrix_test::allocations_made - before;
+  CHECK(made == 0);
 }
 
 TEST_CASE("elastic_pool destroyed by its own task says so and aborts") {
