@@ -1,10 +1,10 @@
 // The seam: every atomic, fence, lock, wait and thread the library uses, under one name.
-// Use for: all synchronisation inside Veltrix, so that a model checker can take its place. Internal.
+// Use for: all synchronisation inside Veltrix; a model checker can take its place. Internal.
 // Not for: users; they have the standard library.
 // Threads: as the standard's.
 // Progress: as the standard's; the heavy fence is a system call.
-// Callbacks: start_thread() runs its function on the new thread, no lock held.
-// Exceptions: none of its own; start_thread() answers an errno instead.
+// Callbacks: native_thread::start() runs its function on the new thread, no lock held.
+// Exceptions: none of its own; start() answers an errno instead.
 // Lifetime: a native_thread is joined by its owner before it ends.
 // Guide: docs/design.md
 // SPDX-License-Identifier: BSL-1.0
@@ -116,6 +116,23 @@ inline bool membarrier_now() noexcept {
 }
 #endif
 
+// What the two sides of an ordered fence share under TSan, which knows no stand-alone fences: two
+// read-modify-writes of one word are ordered, and the later one sees all before the earlier one.
+inline std::atomic<unsigned> meeting{0};
+
+/// Orders what stands before it against what stands after it, stores before loads included.
+inline void full_fence() noexcept {
+#if VELTRIX_TSAN
+  // (1) seq_cst-add; pairs with seq_cst-add (1) of the other side. Forbids: both sides' loads miss
+  // the other's store before the add.
+  meeting.fetch_add(1, std::memory_order_seq_cst);
+#else
+  // (2) seq_cst-fence; pairs with seq_cst-fence (2) of the other side. Forbids: both sides' loads
+  // miss the other's store before the fence.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+}
+
 }  // namespace fence_detail
 
 /// How the two fences are made in this process; fixed at the first call, before any fence is used.
@@ -127,9 +144,11 @@ inline fence_mode asymmetric_fence_mode() noexcept {
 /// The reader's side: a compiler barrier where membarrier works, else a seq_cst fence.
 inline void asymmetric_fence_light(fence_mode mode) noexcept {
   if (mode == fence_mode::membarrier) {
+    // (3) seq_cst-fence of the compiler alone; pairs with seq_cst-fence (3) that membarrier runs in
+    // this thread for the writer. Forbids: both sides' loads miss the other's store.
     std::atomic_signal_fence(std::memory_order_seq_cst);
   } else {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence_detail::full_fence();
   }
 }
 
@@ -137,28 +156,39 @@ inline void asymmetric_fence_light(fence_mode mode) noexcept {
 /// Aborts if a membarrier that worked at the start is refused later: readers rely on it.
 inline void asymmetric_fence_heavy(fence_mode mode) noexcept {
   if (mode == fence_mode::membarrier) {
+    // The kernel runs a full fence in every running thread of the process: what (3) counts on.
     if (!fence_detail::membarrier_now()) {
       misuse("membarrier(2) accepted", "the kernel withdrew membarrier while it was in use",
              __FILE__, __LINE__);
     }
   } else {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    fence_detail::full_fence();
   }
 }
 
-/// What start_thread() gives the new thread.
+/// What start() gives the new thread.
 struct thread_options {
-  const char* name = nullptr;   ///< at most 15 bytes are kept; null keeps the parent's name
+  const char* name = nullptr;   ///< copied, at most 15 bytes; null keeps the parent's name
   std::size_t stack_bytes = 0;  ///< 0 keeps the platform's default; else rounded up to a page
+};
+
+/// A thread's name as the kernel keeps it: at most 15 bytes; empty for none.
+class thread_name {
+ public:
+  explicit thread_name(const char* name) noexcept {
+    for (std::size_t i = 0; name != nullptr && i + 1 < sizeof kept_ && name[i] != '\0'; ++i)
+      kept_[i] = name[i];
+  }
+  [[nodiscard]] const char* text() const noexcept { return kept_; }
+
+ private:
+  char kept_[16] = {};
 };
 
 /// Names the calling thread for debuggers and /proc; longer names are cut to 15 bytes.
 inline void name_this_thread(const char* name) noexcept {
 #if defined(__linux__)
-  char kept[16] = {};
-  for (std::size_t i = 0; i < 15 && name[i] != '\0'; ++i)
-    kept[i] = name[i];
-  ::pthread_setname_np(::pthread_self(), kept);
+  ::pthread_setname_np(::pthread_self(), thread_name(name).text());
 #else
   static_cast<void>(name);
 #endif
@@ -179,12 +209,13 @@ class native_thread {
   ~native_thread() { VELTRIX_ASSERT(!joinable_, "a native_thread ended without join()"); }
 
   /// Starts `body` on a new thread; `body` is called once and must not throw.
-  /// Result: 0, or the errno of the refusal (EAGAIN: no thread to be had; ENOMEM: no memory).
+  /// Result: 0, or the errno of the refusal (EAGAIN: no thread, or no memory for its stack;
+  /// ENOMEM: no memory; EINVAL: a stack size the platform does not take).
   template <class Body>
   [[nodiscard]] int start(const thread_options& options, Body body) {
     VELTRIX_ASSERT(!joinable_, "start() on a running native_thread");
-    auto carried = std::unique_ptr<packet<Body>>(new (std::nothrow)
-                                                     packet<Body>{std::move(body), options.name});
+    auto carried = std::unique_ptr<packet<Body>>(
+        new (std::nothrow) packet<Body>{std::move(body), thread_name(options.name)});
     if (!carried) return ENOMEM;
 #if defined(__linux__)
     ::pthread_attr_t attributes;
@@ -192,8 +223,8 @@ class native_thread {
     int error = 0;
     if (options.stack_bytes != 0) {
       const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-      error =
-          ::pthread_attr_setstacksize(&attributes, (options.stack_bytes + page - 1) / page * page);
+      const std::size_t pages = (options.stack_bytes - 1) / page + 1;
+      error = ::pthread_attr_setstacksize(&attributes, pages * page);  // wraps to 0: EINVAL
     }
     if (error == 0) {
       error = ::pthread_create(&handle_, &attributes, &packet<Body>::run, carried.get());
@@ -230,11 +261,11 @@ class native_thread {
   template <class Body>
   struct packet {
     Body body;
-    const char* name;
+    thread_name name;
 
     static void* run(void* self) {
       const std::unique_ptr<packet> owned(static_cast<packet*>(self));
-      if (owned->name != nullptr) name_this_thread(owned->name);
+      if (owned->name.text()[0] != '\0') name_this_thread(owned->name.text());
       owned->body();
       return nullptr;
     }
