@@ -1,4 +1,4 @@
-// Asking a wait or a task to stop: the standard's stop_token, or the same thing where it is missing.
+// Asking a wait or a task to stop: the standard's stop_token, or its like where it is missing.
 // Use for: every cancellable wait of the library; where std::stop_token exists, this is it.
 // Not for: killing threads; a request is seen only where somebody looks.
 // Threads: all members of a source and its tokens may be called from any thread.

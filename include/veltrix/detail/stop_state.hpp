@@ -10,6 +10,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -43,17 +44,23 @@ class stop_state {
  public:
   /// Wait-free.
   bool requested() const noexcept {
-    return requested_.load(sync::acquire);  // (1) acquire-load; pairs with release-store (2)
+    // (1) acquire-load; pairs with release-store (2).
+    return requested_.load(sync::acquire);
   }
 
-  /// Runs every registered callback. Result: true for the call that made the request.
+  /// Whether a request was made or can still be: by a source that lives.
+  bool possible() const noexcept { return requested() || sources_.load(sync::relaxed) != 0; }
+
+  void count_source() noexcept { sources_.fetch_add(1, sync::relaxed); }
+  void discount_source() noexcept { sources_.fetch_sub(1, sync::relaxed); }
+
+  /// Runs every registered callback. The caller keeps this state alive: a callback may end the last
+  /// source and token. Result: true for the call that made the request.
   bool request() noexcept {
     sync::unique_lock<sync::mutex> lock(mutex_);
     if (requested_.load(sync::relaxed)) return false;  // relaxed: mutex_ is held
-    requested_.store(
-        true,
-        sync::
-            release);  // (2) release-store; pairs with acquire-load (1). Publishes: what the requester did before
+    // (2) release-store; pairs with acquire-load (1). Publishes: what the requester did before.
+    requested_.store(true, sync::release);
     requester_ = sync::this_thread_id();
     while (first_ != nullptr) {
       stop_node* const node = first_;
@@ -104,9 +111,10 @@ class stop_state {
   sync::mutex mutex_;  // guards the list, running_, requester_ and the write of requested_
   sync::condition_variable finished_;  // a callback has returned
   sync::atomic<bool> requested_{false};
-  stop_node* first_ = nullptr;          // guarded by mutex_
-  const stop_node* running_ = nullptr;  // guarded by mutex_
-  sync::thread_id requester_;           // guarded by mutex_
+  sync::atomic<std::size_t> sources_{0};  // relaxed: nothing is read through the number
+  stop_node* first_ = nullptr;            // guarded by mutex_
+  const stop_node* running_ = nullptr;    // guarded by mutex_
+  sync::thread_id requester_;             // guarded by mutex_
 };
 
 }  // namespace detail
@@ -120,7 +128,7 @@ class stop_token {
   stop_token() noexcept = default;
 
   [[nodiscard]] bool stop_requested() const noexcept { return state_ && state_->requested(); }
-  [[nodiscard]] bool stop_possible() const noexcept { return state_ != nullptr; }
+  [[nodiscard]] bool stop_possible() const noexcept { return state_ && state_->possible(); }
 
   friend bool operator==(const stop_token& a, const stop_token& b) noexcept {
     return a.state_ == b.state_;
@@ -139,22 +147,44 @@ class stop_token {
 /// Makes the request.
 class stop_source {
  public:
-  stop_source() : state_(std::make_shared<detail::stop_state>()) {}
+  stop_source() : state_(std::make_shared<detail::stop_state>()) { state_->count_source(); }
+  stop_source(const stop_source& other) noexcept : state_(other.state_) {
+    if (state_) state_->count_source();
+  }
+  stop_source(stop_source&& other) noexcept = default;
+  stop_source& operator=(stop_source other) noexcept {
+    state_.swap(other.state_);
+    return *this;
+  }
+  ~stop_source() {
+    if (state_) state_->discount_source();
+  }
 
-  bool request_stop() const noexcept { return state_ && state_->request(); }
+  /// Result: true for the call that made the request.
+  bool request_stop() const noexcept {
+    const std::shared_ptr<detail::stop_state> kept = state_;  // a callback may end this source
+    return kept && kept->request();
+  }
   [[nodiscard]] bool stop_requested() const noexcept { return state_ && state_->requested(); }
   [[nodiscard]] bool stop_possible() const noexcept { return state_ != nullptr; }
   [[nodiscard]] stop_token get_token() const noexcept { return stop_token(state_); }
 
+  friend bool operator==(const stop_source& a, const stop_source& b) noexcept {
+    return a.state_ == b.state_;
+  }
+
  private:
-  std::shared_ptr<detail::stop_state> state_;  // constant after construction
+  std::shared_ptr<detail::stop_state> state_;  // null after a move
 };
 
 /// Runs `Callback` when the token's source requests a stop, or at once if it has.
 template <class Callback>
 class stop_callback final : private detail::stop_node {
  public:
+  using callback_type = Callback;
+
   template <class Initializer>
+    requires std::is_constructible_v<Callback, Initializer>
   explicit stop_callback(const stop_token& token, Initializer&& callback)
       : callback_(std::forward<Initializer>(callback)), state_(token.state_) {
     if (state_ && !state_->add(*this)) {
