@@ -4,8 +4,8 @@
 // Threads: one at a time; move it to hand it over.
 // Progress: wait-free but for the allocation of a large capture.
 // Callbacks: the call itself, no lock held.
-// Exceptions: storing a capture over 48 bytes may throw std::bad_alloc; calls throw what they throw.
-// Lifetime: owns its capture.
+// Exceptions: storing a large capture may throw std::bad_alloc; a call throws as it does.
+// Lifetime: owns its capture; a call must not end or replace the function it runs in.
 // Guide: docs/design.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -50,10 +50,10 @@ class unique_function<Result(Arguments...)> {
 
   unique_function(unique_function&& other) noexcept { take(other); }
   unique_function& operator=(unique_function&& other) noexcept {
-    if (this != &other) {
-      reset();
-      take(other);
-    }
+    // The old capture goes last: its end may reach `other`, or this object.
+    unique_function taken(std::move(other));
+    unique_function old(std::move(*this));
+    take(taken);
     return *this;
   }
   ~unique_function() { reset(); }
