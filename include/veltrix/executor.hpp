@@ -40,7 +40,8 @@ concept executor = requires(Executor& where, detail::task work) {
   { where.try_post(std::move(work)) } -> std::same_as<post_result>;
 };
 
-/// Runs each task at once, in the thread that posts it.
+/// Runs each task at once, in the thread that posts it. What the task throws leaves try_post(): it
+/// was accepted and has run.
 struct inline_executor {
   template <class Work>
   post_result try_post(Work&& work) const {
