@@ -130,8 +130,8 @@ TEST_CASE("bounded_queue stress: nothing is lost, doubled or reordered within it
   CHECK(end.peak.bytes <= 512);
 }
 
-// Invariant: a wait ended by a token or a deadline loses no wake-up of the others: all who can go on
-// do, and the counts balance.
+// Invariant: a wait ended by a token or a deadline loses no wake-up of the others: all who can go
+// on do, and the counts balance.
 TEST_CASE("bounded_queue stress: callers that give up leave no one stranded") {
   const std::size_t rounds = scale(300);
   bounded_queue<std::size_t> queue({.max_items = 2, .max_bytes = veltrix::no_byte_limit});
