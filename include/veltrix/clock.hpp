@@ -4,8 +4,8 @@
 // Threads: all members may be called from any thread.
 // Progress: now() is wait-free on the real clocks, a short lock on virtual_clock; sleeps block.
 // Callbacks: call_at() functions run inside advance(), no lock held.
-// Exceptions: call_at() may throw std::bad_alloc; a throwing timer leaves advance() by that exception.
-// Lifetime: a clock outlives its sleepers; tidied by the destructor's check in checked builds.
+// Exceptions: call_at() may throw std::bad_alloc; what a timer throws leaves advance().
+// Lifetime: a clock outlives its sleepers; checked builds abort if not.
 // Guide: docs/clock.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -67,6 +67,7 @@ struct steady_clock {
     detail::sync::mutex mutex;  // guards nothing but the wait
     detail::sync::condition_variable never;
     detail::sync::unique_lock<detail::sync::mutex> lock(mutex);
+    // woken by the deadline or the token only
     detail::wait_until(lock, never, until, token, [&] { return now() >= until; });
     return now() >= until;
   }
@@ -83,8 +84,15 @@ struct coarse_clock {
     return steady_clock::now();
 #endif
   }
+
+  /// Blocks until this clock, not the exact one, reaches `until` (true) or `token` stops (false).
   static bool sleep_until(time_point until, const stop_token& token) {
-    return steady_clock::sleep_until(until, token);
+    constexpr duration look_again = std::chrono::milliseconds(1);
+    for (time_point next = until; now() < until;) {
+      if (!steady_clock::sleep_until(next, token)) return now() >= until;
+      next = saturating_add(steady_clock::now(), look_again);  // the cached time is behind
+    }
+    return true;
   }
 };
 
@@ -100,15 +108,19 @@ class virtual_clock {
   explicit virtual_clock(virtual_sleep mode = virtual_sleep::waits) noexcept : mode_(mode) {}
   virtual_clock(const virtual_clock&) = delete;
   virtual_clock& operator=(const virtual_clock&) = delete;
-  ~virtual_clock() { VELTRIX_ASSERT(sleepers_ == 0, "a virtual_clock ended under a sleeper"); }
+  ~virtual_clock() {
+    const lock_guard lock(mutex_);
+    VELTRIX_ASSERT(sleepers_ == nullptr, "a virtual_clock ended under a sleeper");
+  }
 
   [[nodiscard]] time_point now() const noexcept {
     const lock_guard lock(mutex_);
     return now_;
   }
 
-  /// Moves time forward by `by` (negative: not at all), running the timers that fall due in order,
-  /// each at its own time, on this thread.
+  /// Moves time forward to `by` after now() (negative: not at all), running the timers that fall
+  /// due in order, each at its own time, on this thread. Two threads that advance at once move it
+  /// by the larger step, not by the sum.
   void advance(duration by) { advance_to(saturating_add(now(), by)); }
 
   /// Moves time forward to `target`; an earlier target changes nothing.
@@ -146,21 +158,26 @@ class virtual_clock {
       return true;
     }
     detail::sync::unique_lock<detail::sync::mutex> lock(mutex_);
-    ++sleepers_;
+    if (now_ >= until) return true;
+    sleeper_record self{until, token, sleepers_};
+    sleepers_ = &self;
     moved_.notify_all();
-    // Woken by advance_to(), after it wrote now_, or by the token.
+    // woken by advance_to(), after it wrote now_; by the token
     const bool reached =
-        detail::wait_until(lock, moved_, std::chrono::steady_clock::time_point::max(), token,
-                           [&] { return now_ >= until; });
-    --sleepers_;
+        detail::wait_until(lock, moved_, no_deadline, token, [&] { return now_ >= until; });
+    sleeper_record** link = &sleepers_;
+    while (*link != &self)
+      link = &(*link)->next;
+    *link = self.next;
     return reached;
   }
 
   /// Waits until `count` threads sleep on this clock: how a test orders itself without real time.
+  /// A sleeper whose time has come, or whose token has stopped, no longer counts.
   void await_sleepers(std::size_t count) {
     detail::sync::unique_lock<detail::sync::mutex> lock(mutex_);
-    while (sleepers_ < count)
-      moved_.wait(lock);  // woken by sleep_until(), after it counted itself
+    while (asleep() < count)
+      moved_.wait(lock);  // woken by sleep_until(), after it listed itself
   }
 
   /// Timers not yet run.
@@ -172,11 +189,26 @@ class virtual_clock {
  private:
   using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
 
+  /// A sleep_until() that has not returned; stands on its stack.
+  struct sleeper_record {
+    const time_point until;
+    const stop_token& token;
+    sleeper_record* next;
+  };
+
+  std::size_t asleep() const noexcept {
+    std::size_t count = 0;
+    for (const sleeper_record* each = sleepers_; each != nullptr; each = each->next) {
+      if (now_ < each->until && !each->token.stop_requested()) ++count;
+    }
+    return count;
+  }
+
   const virtual_sleep mode_;
   mutable detail::sync::mutex mutex_;               // guards everything below
-  detail::sync::condition_variable moved_;          // now_ or sleepers_ grew
+  detail::sync::condition_variable moved_;          // now_ grew or a sleeper came
   time_point now_{std::chrono::hours(1)};           // guarded by mutex_
-  std::size_t sleepers_ = 0;                        // guarded by mutex_
+  sleeper_record* sleepers_ = nullptr;              // guarded by mutex_; the records as well
   std::multimap<time_point, detail::task> timers_;  // guarded by mutex_; equal times keep order
 };
 
