@@ -63,6 +63,7 @@ struct default_hash<std::string_view> {
 struct default_equal {
   using is_transparent = void;
   template <class Left, class Right>
+    requires requires(const Left& left, const Right& right) { left == right; }
   [[nodiscard]] constexpr bool operator()(const Left& left, const Right& right) const
       noexcept(noexcept(left == right)) {
     return left == right;
