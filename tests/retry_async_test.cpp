@@ -124,11 +124,15 @@ TEST_CASE("retry_async run_on ends when the token stops, without waiting for the
   inline_executor here;
   stop_source stop;
   collector<bool> done;
-  (deadline{10s} | steady_retry)
+  retry_budget tokens({.ratio = 0.0, .per_second = 0.0, .burst = 10});
+  (deadline{10s} | steady_retry | budget{tokens})
       .run_on(here, env(clock, stop.get_token()), [] { return false; }, done);
   CHECK(done.got->empty());
+  CHECK(tokens.stats().granted == 1);
   stop.request_stop();
   REQUIRE(done.got->size() == 1);
+  CHECK(tokens.stats().granted == 0);  // given back at once, though the timer keeps the call
+  CHECK(clock.pending_timers() == 1);
   CHECK(done.got->front().reason() == stop_reason::stopped);
   CHECK(done.got->front().attempts() == 1);
   clock.advance(1s);  // the timer finds nothing to do
@@ -232,17 +236,16 @@ struct hasty_timers {
   stop_source stop{};
   time_point at{1h};
   bool arming = false;
+  detail::task kept{};
 
   [[nodiscard]] time_point now() const { return at; }
   void call_at(time_point due, detail::task callback) {
     arming = true;
     at = due;
     if (what == mode::fire) callback();
-    if (what == mode::stop) {
-      stop.request_stop();
-      callback();  // late, and of no use
-    }
+    if (what == mode::stop) stop.request_stop();
     if (what == mode::fail) throw std::bad_alloc();
+    if (what == mode::stop) kept = std::move(callback);
     callback.reset();
     arming = false;
   }
