@@ -12,7 +12,7 @@
 
 using veltrix::post_result;
 using veltrix::post_status;
-using veltrix::detail::task;
+using veltrix::task;
 
 namespace {
 

@@ -19,6 +19,9 @@
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 
+/// What executors take: any callable without arguments, move-only ones included.
+using task = detail::task;
+
 /// The three answers to an offer of work.
 enum class post_status : std::uint8_t {
   accepted,  ///< it runs exactly once
@@ -36,7 +39,7 @@ struct [[nodiscard]] post_result {
 
 /// Takes tasks: `try_post` never waits; a refused task is destroyed unrun or left with the caller.
 template <class Executor>
-concept executor = requires(Executor& where, detail::task work) {
+concept executor = requires(Executor& where, task work) {
   { where.try_post(std::move(work)) } -> std::same_as<post_result>;
 };
 
