@@ -12,7 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/hand_executor.hpp"
 #include "veltrix/retry.hpp"
 
 #if defined(__cpp_impl_coroutine)
@@ -164,6 +166,57 @@ TEST_CASE("retry_async run_on ends with the executor's reason when it takes no m
   policy.run_on(pool, env{clock}, [] { return true; }, done);
   REQUIRE(done.got->size() == 2);
   CHECK(done.got->back().attempts() == 0);
+}
+
+TEST_CASE("retry_async run_on completes once for every way an executor has to refuse") {
+  using mood = veltrix_test::hand_executor::mood;
+  for (const mood refusing : {mood::full, mood::full_and_destroys, mood::closed, mood::throws}) {
+    for (const bool at_start : {true, false}) {
+      virtual_clock clock;
+      veltrix_test::hand_executor pool;
+      collector<bool> done;
+      if (at_start) pool.now = refusing;
+      (deadline{10s} | steady_retry).run_on(pool, env{clock}, [] { return false; }, done);
+      pool.run_all();
+      pool.now = refusing;
+      clock.advance(100ms);
+      REQUIRE(done.got->size() == 1);
+      CHECK(done.got->front().reason() == stop_reason::not_run);
+      CHECK(done.got->front().attempts() == (at_start ? 0 : 1));
+    }
+  }
+}
+
+TEST_CASE("retry_async run_on without memory throws before the call, or completes once") {
+  int failures = 0;
+  int thrown = 0;
+  for (int granted = 0;; ++granted) {
+    virtual_clock clock;
+    inline_executor here;
+    int completions = 0;
+    stop_reason reason = stop_reason::success;
+    veltrix_test::allocations_left = granted;
+    bool started = true;
+    try {
+      (deadline{10s} | steady_retry)
+          .run_on(
+              here, env{clock}, [](attempt& each) { return each.index() == 2; },
+              [&](const outcome<bool>& told) {
+                ++completions;
+                reason = told.reason();
+              });
+    } catch (const std::bad_alloc&) {
+      started = false;
+    }
+    veltrix_test::allocations_left = -1;
+    clock.advance(1s);
+    REQUIRE(completions == (started ? 1 : 0));
+    if (started && reason == stop_reason::success) break;
+    if (started) CHECK(reason == stop_reason::not_run);
+    ++(started ? failures : thrown);
+  }
+  CHECK(thrown == 1);    // the call itself
+  CHECK(failures >= 1);  // the timer
 }
 
 TEST_CASE("retry_async run_on ends when executor or timers drop what they took") {

@@ -5,9 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -17,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "support/scale.hpp"
@@ -27,24 +26,6 @@
 
 using namespace std::chrono_literals;
 using namespace veltrix;
-
-// --- allocations are counted ---------------------------------------------------------------------
-
-namespace {
-thread_local std::size_t allocations = 0;
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* const memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
 
 namespace {
 
@@ -142,11 +123,11 @@ TEST_CASE("retry success allocates nothing") {
   bulkhead places(4);
   const auto policy = deadline{2s} | retry{} | guard{breaker, on_open::wait} | budget{tokens} |
                       limit{places} | attempt_timeout{100ms} | catching<std::runtime_error>();
-  const std::size_t before = allocations;
+  const std::size_t before = veltrix_test::allocations_made;
   int good = 0;
   for (int i = 0; i < 100; ++i)
     good += policy.run([](attempt& each) { return each.index() == 1; }) ? 1 : 0;
-  CHECK(allocations == before);
+  CHECK(veltrix_test::allocations_made == before);
   CHECK(good == 100);
 }
 
