@@ -42,7 +42,8 @@ int main(int argc, char** argv) {
     table.run("load one field", threads,
               {{"mutex + shared_ptr",
                 [&](unsigned, std::uint64_t operations) {
-                  for (std::uint64_t i = 0; i < operations; ++i) keep(by_mutex.load()->fields[3]);
+                  for (std::uint64_t i = 0; i < operations; ++i)
+                    keep(by_mutex.load()->fields[3]);
                 }},
                {"shared_mutex + shared_ptr",
                 [&](unsigned, std::uint64_t operations) {
@@ -52,11 +53,13 @@ int main(int argc, char** argv) {
                 }},
                {"snapshot_cell load()",
                 [&](unsigned, std::uint64_t operations) {
-                  for (std::uint64_t i = 0; i < operations; ++i) keep(cell.load()->fields[3]);
+                  for (std::uint64_t i = 0; i < operations; ++i)
+                    keep(cell.load()->fields[3]);
                 }},
                {"snapshot_cell reader()", [&](unsigned, std::uint64_t operations) {
                   auto reader = cell.reader();
-                  for (std::uint64_t i = 0; i < operations; ++i) keep(reader->fields[3]);
+                  for (std::uint64_t i = 0; i < operations; ++i)
+                    keep(reader.get().fields[3]);
                 }}});
   }
   return table.finish();
