@@ -51,8 +51,9 @@ struct keyed_offer {
 /// batch_max items of each, and puts a lane that has more at the list's end.
 ///   I1 A lane is in the ready list, on its way there, or visited by one run exactly while its
 ///      `scheduled` is true. So its handler never runs twice at once, and `current` has one owner.
-///   I2 At most one run is being posted, or posted and not begun (pending_). A run that takes a
-///      lane and leaves others ready posts the next: wakes chain, and never outrun the threads.
+///   I2 At most one run is being posted, or posted and not begun (pending_), and none is posted
+///      while one looks for lanes (searching_). A run that takes a lane and leaves others ready
+///      posts the next: wakes chain, and never outrun the threads.
 ///   I3 While a lane is ready, a run is at work or pending, or the thread that learns of the
 ///      executor's refusal serves in its place before it returns. One exception: an executor that
 ///      destroys an accepted run; the next submit, drain or destructor serves then (orphaned()).
@@ -140,7 +141,7 @@ class lane_runs {
   [[nodiscard]] bool worth_waking(const keyed_offer& offer) const noexcept;
   void tell_waiters() noexcept;
   [[nodiscard]] bool wants_run() const noexcept {
-    return ready_.count != 0 && !pending_ && runs_ < max_runs_;
+    return ready_.count != 0 && !pending_ && !searching_ && runs_ < max_runs_;
   }
   [[nodiscard]] bool orphaned() const noexcept {
     return ready_.count != 0 && runs_ == 0 && leaving_ == 0 && !pending_;
@@ -165,6 +166,7 @@ class lane_runs {
   std::size_t runs_ = 0;                           // runs at work
   std::size_t leaving_ = 0;                        // runs that post their successor and end
   std::size_t max_runs_;                           // 1..lane_count_
+  bool searching_ = false;                         // I2: a run at work that has found no lane yet
   bool pending_ = false;                           // I2
   bool closed_ = false;                            // by close() and abandon()
   bool executor_closed_ = false;                   // the executor said so
@@ -179,6 +181,11 @@ class lane_runs {
  private:
   friend class run_ticket<lane_runs>;
 
+  enum class run_kind : std::uint8_t {
+    posted,    // on a thread of the executor
+    in_place,  // in a thread that learnt of the executor's refusal
+  };
+
   /// What a visit to a lane ended.
   struct visited {
     load ended{};
@@ -191,7 +198,8 @@ class lane_runs {
   [[nodiscard]] bool post(unique_lock& lock) noexcept;
   void begin_run() noexcept;
   void run_dropped() noexcept;
-  void serve(unique_lock& lock) noexcept;
+  void serve(unique_lock& lock, run_kind kind) noexcept;
+  [[nodiscard]] bool find_more(unique_lock& lock) noexcept;
   [[nodiscard]] bool hand_over(unique_lock& lock) noexcept;
   void visit(lane_type& at, room_type* room, bool abandoning, visited& outcome) noexcept;
   void call_handler(std::size_t lane, std::span<Item> batch, visited& outcome) noexcept;
@@ -243,7 +251,7 @@ template <class Item>
 void lane_runs<Item>::start_run(unique_lock& lock) noexcept {
   if (post(lock) || runs_ != 0 || ready_.count == 0) return;
   ++runs_;
-  serve(lock);
+  serve(lock, run_kind::in_place);
 }
 
 template <class Item>
@@ -258,7 +266,7 @@ void lane_runs<Item>::begin_run() noexcept {
   unique_lock lock(mutex_);
   pending_ = false;
   ++runs_;
-  serve(lock);
+  serve(lock, run_kind::posted);
 }
 
 /// The executor took the run and destroyed it. Nothing is lost: see orphaned().
@@ -273,14 +281,15 @@ void lane_runs<Item>::run_dropped() noexcept {
 /// One run: visits ready lanes until there are none, its time is over, or it is one too many.
 /// The lock is held on entry and on return; runs_ counts this run on entry.
 template <class Item>
-void lane_runs<Item>::serve(unique_lock& lock) noexcept {
+void lane_runs<Item>::serve(unique_lock& lock, run_kind kind) noexcept {
   constexpr std::size_t visits_until_retry = 16;
   const keyed_frame frame(this, keyed_frame::role::serving);
   room_type* const room = take_room(lock);
   visited outcome;
   time_point until = saturating_add(coarse_clock::now(), run_budget_);
   std::size_t quiet = 0;  // visits before the next post, after the executor refused one
-  while (ready_.count != 0 && runs_ <= max_runs_) {
+  while (runs_ <= max_runs_) {
+    if (ready_.count == 0 && (kind == run_kind::in_place || !find_more(lock))) break;
     lane_type& at = *ready_.pop();
     if (quiet != 0) {
       --quiet;
@@ -300,6 +309,21 @@ void lane_runs<Item>::serve(unique_lock& lock) noexcept {
   --runs_;
   give_room(room);
   tell_waiters();
+}
+
+/// Looks a little longer before the run ends: a wake-up costs more, and work comes in bursts.
+template <class Item>
+bool lane_runs<Item>::find_more(unique_lock& lock) noexcept {
+  constexpr int looks = 8;
+  if (searching_ || empty_waiters_ != 0) return false;
+  searching_ = true;
+  for (int i = 0; i < looks && ready_.count == 0 && empty_waiters_ == 0; ++i) {
+    lock.unlock();
+    sync::yield();
+    lock.lock();
+  }
+  searching_ = false;
+  return ready_.count != 0;
 }
 
 /// The end of a run's time. True: another run goes on with the ready lanes.
