@@ -191,7 +191,7 @@ commit_file::loaded commit_file::load(const std::string& path) {
   std::fclose(file);
   const std::size_t last = text.rfind("checksum ");
   saved_position saved;
-  if (last != std::string::npos && text.starts_with(commit_title)) {
+  if (last != std::string::npos && text.starts_with(commit_title) && text.ends_with('\n')) {
     line_taker from(std::string_view(text).substr(commit_title.size() + 1));
     saved.source = from.text("source");
     saved.record.input.lines = from.number("lines");

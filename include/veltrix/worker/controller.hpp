@@ -58,11 +58,11 @@ class pool_controller {
     if (!view.desired.has_value()) return hold("the desired number is unknown");
     if (view.age > options_.stale) return hold("the desired number is stale");
     const bool fresh = view.config_generation != config_generation_;
-    if (refused_.has_value() && *refused_ == *view.desired && epoch_ == view.epoch) {
+    if (refused_ && refused_number_ == *view.desired && epoch_ == view.epoch) {
       config_generation_ = view.config_generation;
       return hold("this number was refused");
     }
-    refused_.reset();
+    refused_ = false;
     const std::int64_t delta = *view.desired - view.target;
     if (delta == 0) {
       config_generation_ = view.config_generation;
@@ -94,7 +94,8 @@ class pool_controller {
 
   /// The pool can never have it: hold until another number is desired or another pool answers.
   void refused(const controller_view& asked) noexcept {
-    refused_ = asked.desired;
+    refused_ = true;
+    refused_number_ = asked.desired.value_or(0);
     epoch_ = asked.epoch;
     config_generation_ = asked.config_generation;
   }
@@ -105,11 +106,12 @@ class pool_controller {
   }
 
   controller_options options_;
-  std::uint64_t config_generation_ = 0;    // of the last desired value that was dealt with
-  std::optional<std::int64_t> refused_{};  // the desired value that the pool refused
-  std::uint64_t epoch_ = 0;                // of the pool that refused it
-  int ticks_off_ = 0;                      // steps since target and desired differ
-  time_point retry_at_{};                  // no resize before this
+  std::uint64_t config_generation_ = 0;  // of the last desired value that was dealt with
+  bool refused_ = false;                 // the pool refused a number
+  std::int64_t refused_number_ = 0;      // which
+  std::uint64_t epoch_ = 0;              // of the pool that refused it
+  int ticks_off_ = 0;                    // steps since target and desired differ
+  time_point retry_at_{};                // no resize before this
 };
 
 }  // namespace VELTRIX_ABI

@@ -167,6 +167,8 @@ class line_splitter {
         found == nullptr ? text.size()
                          : static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
     skipped_ += rest;
+    const std::size_t kept = rejected_line::kept_bytes - skipped_head_.size();
+    skipped_head_.append(text.substr(0, std::min(rest, kept)));
     if (found == nullptr && !at_end) return text.size();
     reject(block, skipped_head_, skipped_);
     ++next_line_;

@@ -17,9 +17,9 @@
 #include <utility>
 
 #include "../clock.hpp"
-#include "../detail/resize_result.hpp"
 #include "../detail/stoppable_wait.hpp"
 #include "../detail/sync.hpp"
+#include "../elastic_pool.hpp"
 #include "../stop_token.hpp"
 #include "controller.hpp"
 #include "latency_histogram.hpp"
