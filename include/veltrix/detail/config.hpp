@@ -73,7 +73,8 @@ template <class Error>
 #if VELTRIX_HAS_EXCEPTIONS
   throw std::forward<Error>(error);
 #else
-  std::fprintf(stderr, "veltrix: %s\n", error.what());
+  std::fprintf(stderr, "%s\nveltrix: built without exceptions, so the program ends here\n",
+               error.what());
   std::fflush(stderr);
   std::abort();
 #endif
