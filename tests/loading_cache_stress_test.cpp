@@ -3,8 +3,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <memory>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -223,7 +225,7 @@ TEST_CASE("loading_cache goes on with other keys while one load is slow") {
   CHECK(cache.stats().loads == 100);
 }
 
-TEST_CASE("loading_cache waits at its end for refreshes under way in other threads") {
+TEST_CASE("loading_cache waits at its end for every refresh that has begun, and its loader") {
   struct thread_executor {
     std::vector<std::thread> crew;
     veltrix::post_result try_post(veltrix::detail::task work) {
@@ -235,17 +237,31 @@ TEST_CASE("loading_cache waits at its end for refreshes under way in other threa
     }
   } threads;
   veltrix::virtual_clock clock;
-  std::atomic<int> loads{0};
+  std::atomic<std::size_t> loads{0};
+  std::atomic<std::size_t> late{0};
   for (std::size_t round = 0; round < scale(200); ++round) {
-    veltrix::loading_cache<int, int, veltrix::detail::default_hash<int>,
-                           veltrix::detail::default_equal, veltrix::virtual_clock>
-        cache({.max_entries = 4, .refresh_after = 1s}, clock, threads);
-    const auto load = [&](int) { return loads.fetch_add(1); };
-    static_cast<void>(cache.get_or_load(1, load));
-    clock.advance(1s);
-    static_cast<void>(cache.get_or_load(1, load));
+    const auto alive = std::make_shared<std::atomic<bool>>(true);
+    {
+      veltrix::loading_cache<int, int, veltrix::detail::default_hash<int>,
+                             veltrix::detail::default_equal, veltrix::virtual_clock>
+          cache({.max_entries = 4, .refresh_after = 1s}, clock, threads);
+      const auto load = [&, alive](int) {
+        std::this_thread::yield();
+        if (!alive->load()) late.fetch_add(1);
+        return static_cast<int>(loads.fetch_add(1));
+      };
+      static_cast<void>(cache.get_or_load(1, load));
+      clock.advance(1s);
+      static_cast<void>(cache.get_or_load(1, load));
+      if (round % 2 == 0) {
+        while (cache.stats().refreshes == 0)
+          std::this_thread::yield();  // it has begun
+      }
+    }
+    alive->store(false);
   }
   for (std::thread& each : threads.crew)
     each.join();
-  CHECK(loads.load() == static_cast<int>(2 * scale(200)));
+  CHECK(late.load() == 0);
+  CHECK(loads.load() >= scale(200) + scale(200) / 2);
 }

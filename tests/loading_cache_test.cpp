@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "veltrix/loading_cache.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <deque>
 #include <list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "support/allocations.hpp"
@@ -52,6 +56,8 @@ class hand_driven_executor {
   bool refuses = false;
   std::deque<veltrix::detail::task> waiting;
 };
+
+veltrix::inline_executor inline_executor;
 
 int never(const std::string&) {
   throw std::logic_error("the loader must not be called here");
@@ -281,6 +287,150 @@ TEST_CASE("loading_cache invalidate during a load is not undone by it") {
     return 1;
   }));
   CHECK(*cache.get("a") == 42);
+}
+
+TEST_CASE("loading_cache put without a version counts as the newest") {
+  veltrix::virtual_clock clock;
+  int_cache cache({.max_entries = 4}, clock);
+  CHECK(cache.put("a", veltrix::loaded<int>{1, 7}));
+  CHECK(cache.put("a", 2));
+  CHECK(*cache.get("a") == 2);
+  // But it proves no version: who insists on one loads.
+  const auto checked = cache.get_linearizable(
+      "a", {}, [](const std::string&) { return std::uint64_t(7); },
+      [](const std::string&) { return 3; });
+  CHECK(checked.outcome() == cache_outcome::loaded);
+  CHECK(checked.version() == 7);
+  // So does a load without a version after one with it.
+  cache.invalidate_all();
+  CHECK(*cache.get_or_load("a", [](const std::string&) { return 4; }) == 4);
+  CHECK(*cache.get("a") == 4);
+}
+
+TEST_CASE("loading_cache put that is refused lets the load under way store") {
+  veltrix::virtual_clock clock;
+  int_cache cache({.max_entries = 4, .refresh_after = 1s}, clock, inline_executor);
+  cache.put("a", veltrix::loaded<int>{1, 5});
+  clock.advance(1s);
+  static_cast<void>(cache.get_or_load("a", [&](const std::string&) {
+    CHECK_FALSE(cache.put("a", veltrix::loaded<int>{0, 4}));
+    return veltrix::loaded<int>{2, 6};
+  }));
+  CHECK(*cache.get("a") == 2);
+}
+
+TEST_CASE("loading_cache gives no place to what nobody may be served") {
+  veltrix::virtual_clock clock;
+  int_cache cache({.max_entries = 2, .shards = 1, .ttl = 10s}, clock);
+  cache.put("a", 1);
+  cache.put("b", 2);
+  const auto absent = [](const std::string&) -> std::optional<int> { return std::nullopt; };
+  CHECK(cache.get_or_load("c", absent).outcome() == cache_outcome::absent);
+  CHECK_FALSE(cache.put("c", veltrix::loaded<int>{3, 0, 0s}));
+  static_cast<void>(cache.get_or_load("c", [&](const std::string&) {
+    clock.advance(10s);  // the load took as long as its value is good for
+    cache.put("a", 1);
+    cache.put("b", 2);
+    return 3;
+  }));
+  CHECK(cache.stats().entries == 2);
+  CHECK(cache.stats().evicted == 0);
+  CHECK(cache.stats().not_stored == 3);
+  CHECK(*cache.get("a") == 1);
+  CHECK(*cache.get("b") == 2);
+  // What took its place in the world is gone, though.
+  CHECK(cache.get_or_load("a", {.mode = read_mode::at_least(1)}, absent).outcome() ==
+        cache_outcome::absent);
+  CHECK_FALSE(cache.get("a"));
+}
+
+TEST_CASE("loading_cache counts the grace of an entry from the first announcement it missed") {
+  veltrix::virtual_clock clock;
+  int_cache cache({.max_entries = 4, .stale_if_error = 10s}, clock);
+  cache.put("a", 1);
+  for (std::uint64_t version = 1; version <= 9; ++version) {
+    cache.announce(version);
+    CHECK(cache.get_or_load("a", never).outcome() == cache_outcome::stale);
+    clock.advance(1s);
+  }
+  cache.put("b", 2);  // at version 9
+  clock.advance(1s - 1ns);
+  cache.announce(10);
+  CHECK(cache.get_or_load("a", never).outcome() == cache_outcome::stale);
+  clock.advance(1ns);
+  CHECK(cache.get_or_load("a", never).outcome() == cache_outcome::failed);
+  CHECK(cache.get_or_load("b", never).outcome() == cache_outcome::stale);
+  clock.advance(10s - 1ns);
+  CHECK(cache.get_or_load("b", never).outcome() == cache_outcome::failed);
+}
+
+TEST_CASE("loading_cache tells why each entry left, invalidated ones included") {
+  veltrix::virtual_clock clock;
+  std::vector<removal_cause> told;
+  int_cache::hooks hooks;
+  hooks.removed = [&](const std::string&, const std::shared_ptr<const int>&, removal_cause cause) {
+    told.push_back(cause);
+  };
+  int_cache cache({.max_entries = 4, .ttl = 5s}, clock, std::move(hooks));
+  cache.put("a", 1);
+  cache.put("b", 2);
+  cache.invalidate_all();
+  CHECK(cache.stats().entries == 2);  // their memory comes back later
+  CHECK(cache.invalidate_if([](const std::string&, int) { return true; }) == 0);
+  CHECK_FALSE(cache.invalidate("a"));  // nobody could have read it any more
+  CHECK(cache.purge() == 1);
+  cache.put("c", 3);
+  clock.advance(5s);
+  CHECK(cache.purge() == 1);
+  using enum removal_cause;
+  CHECK(told == std::vector{invalidated, invalidated, expired});
+}
+
+TEST_CASE("loading_cache keeps bounds that its shards cannot share evenly") {
+  veltrix::virtual_clock clock;
+  int_cache::hooks hooks;
+  hooks.weigh = [](const std::string&, const int& value) {
+    return static_cast<std::uint64_t>(value);
+  };
+  int_cache cache({.max_entries = 7, .max_weight = 11, .shards = 3}, clock, std::move(hooks));
+  std::uint64_t most_entries = 0;
+  std::uint64_t most_weight = 0;
+  for (int weight = 1; weight <= 3; ++weight) {
+    for (int i = 0; i < 200; ++i) {
+      cache.put("k" + std::to_string(i), weight);
+      const auto now = cache.stats();
+      most_entries = std::max<std::uint64_t>(most_entries, now.entries);
+      most_weight = std::max(most_weight, now.weight);
+    }
+  }
+  CHECK(most_entries == 7);
+  CHECK(most_weight >= 9);
+  CHECK(most_weight <= 11);
+  // No shard's share is more than 4.
+  for (int i = 0; i < 20; ++i)
+    CHECK_FALSE(cache.put("k" + std::to_string(i), 5));
+}
+
+TEST_CASE("loading_cache takes for ever and never as durations") {
+  veltrix::virtual_clock clock;
+  constexpr auto for_ever = veltrix::duration::max();
+  int_cache cache({.max_entries = 4,
+                   .ttl = 1s,
+                   .idle = for_ever,
+                   .negative_ttl = for_ever,
+                   .stale_if_error = for_ever},
+                  clock);
+  static_cast<void>(cache.get_or_load(
+      "none", [](const std::string&) -> std::optional<int> { return std::nullopt; }));
+  cache.put("a", 1);
+  clock.advance(std::chrono::hours(24 * 365 * 100));
+  CHECK(cache.get("none").outcome() == cache_outcome::absent);
+  CHECK(cache.get_or_load("a", never).outcome() == cache_outcome::stale);
+  CHECK(cache.get_or_load("a", {.mode = read_mode::bounded(for_ever)}, never).outcome() ==
+        cache_outcome::stale);
+  int_cache nothing_stays({.max_entries = 4, .idle = 0s}, clock);
+  CHECK_FALSE(nothing_stays.put("a", 1));
+  CHECK(nothing_stays.stats().entries == 0);
 }
 
 TEST_CASE("loading_cache invalidate_if removes what the predicate names") {
@@ -521,7 +671,7 @@ TEST_CASE("loading_cache put keeps the old entry when an allocation fails") {
   CHECK(*cache.get(key) == 2);
 }
 
-// ---- against a plain model -----------------------------------------------------------------------
+// ---- against a plain model ----------------------------------------------------------------------
 
 namespace {
 
@@ -563,10 +713,10 @@ struct plain_model {
     return held->value;
   }
   bool put(const std::string& key, int value, std::uint64_t version, std::chrono::nanoseconds now) {
+    const kept* const held = fresh(key, now);
+    if (version != 0 && held != nullptr && held->version > version) return false;
+    if (version != 0 && version < floor) return false;  // stale before it was stored
     if (version == 0) version = floor;
-    if (const kept* const held = fresh(key, now); held != nullptr && held->version > version) {
-      return false;
-    }
     drop(key);
     entries[key] = {value, now, now, version};
     order.push_front(key);
@@ -594,14 +744,14 @@ TEST_CASE("loading_cache does what a plain model does over random operations") {
     switch (random.below(10)) {
       case 0: clock.advance(std::chrono::seconds(random.below(8))); break;
       case 1: {
-        const std::uint64_t version = random.below(4) == 0 ? model.floor + random.below(3) : 0;
+        const std::uint64_t version = random.below(4) == 0 ? model.floor + random.below(4) : 0;
         const int value = ++next_value;
         const bool stored = cache.put(key, veltrix::loaded<int>{value, version});
         REQUIRE(stored == model.put(key, value, version, now));
         break;
       }
       case 2: {
-        const bool was_there = model.entries.contains(key);
+        const bool was_there = model.fresh(key, now) != nullptr;
         REQUIRE(cache.invalidate(key) == was_there);
         model.drop(key);
         break;

@@ -1,11 +1,11 @@
-// One load under way: who does it, who waits for it, and what came of it.
+// One load of one key: who does it, who waits for it, and what came of it.
 // Use for: nothing directly; include veltrix/loading_cache.hpp. Internal.
 // Not for: results that several keys share.
-// Threads: one finishes, any number wait.
-// Progress: wait() blocks until finish(), its deadline or its stop token.
+// Threads: one lands, any number wait.
+// Progress: wait() blocks until land(), its deadline or its stop token.
 // Callbacks: none.
-// Exceptions: none of its own.
-// Lifetime: shared by its loader, its waiters and, while it is current, the cache.
+// Exceptions: those of a stop token's registration.
+// Lifetime: shared by its loader, its waiters and the cache.
 // Guide: docs/loading_cache.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -13,8 +13,10 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <utility>
 
 #include "../clock.hpp"
+#include "cache_table.hpp"
 #include "stoppable_wait.hpp"
 #include "sync.hpp"
 
@@ -22,73 +24,70 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// How a flight ended.
-enum class flight_end : std::uint8_t {
-  under_way,
-  arrived,    ///< `value` (null: known to be absent) and `version` hold
-  failed,     ///< `error` holds
-  abandoned,  ///< its loader never ran; whoever waits must see for itself
-};
-
-/// What is known once a flight has ended.
+/// What a load brought: an error, or a value (null: known to be absent) of a version.
 template <class Value>
-struct flight_result {
-  flight_end end = flight_end::under_way;
-  std::shared_ptr<const Value> value;
+struct cache_landing {
+  bool under_way = false;  ///< nothing yet; the rest holds nothing
+  std::exception_ptr error{};
+  std::shared_ptr<const Value> value{};
   std::uint64_t version = 0;
-  std::exception_ptr error;
 };
 
-/// I1: result_ changes once, from under_way to something else.
+/// I1: landing_ changes once. I2: nobody waits for a flight that has not begun.
 template <class Value>
 class cache_flight {
  public:
-  cache_flight(time_point started, std::uint64_t floor)
-      : started_at(started), floor_at_start(floor) {}
+  cache_flight() = default;
   cache_flight(const cache_flight&) = delete;
   cache_flight& operator=(const cache_flight&) = delete;
 
-  const time_point started_at;         ///< what the load says is at least this fresh
-  const std::uint64_t floor_at_start;  ///< the announced version when it began
-
-  /// The thread that runs the loader; before that, nobody.
-  void claim() noexcept {
-    const sync::lock_guard<sync::mutex> lock(mutex_);
-    loader_ = sync::this_thread_id();
+  /// The calling thread will load. `version` is what the source has announced by now.
+  void begin(time_point now, std::uint64_t version) noexcept {
+    loader = sync::this_thread_id();
+    began_at = now;
+    floor = version;
   }
 
-  /// Whether the calling thread is the one that runs the loader: waiting would never end.
-  [[nodiscard]] bool is_mine() const noexcept {
-    const sync::lock_guard<sync::mutex> lock(mutex_);
-    return loader_ == sync::this_thread_id();
-  }
+  [[nodiscard]] bool has_begun() const noexcept { return loader != sync::thread_id(); }
+  /// Whether the calling thread is the one that loads: waiting would never end.
+  [[nodiscard]] bool is_mine() const noexcept { return loader == sync::this_thread_id(); }
 
   /// Ends the flight and wakes all who wait.
-  void finish(flight_result<Value> result) noexcept {
+  void land(cache_landing<Value> landing) noexcept {
     {
       const sync::lock_guard<sync::mutex> lock(mutex_);
-      if (result_.end != flight_end::under_way) return;
-      result_ = std::move(result);
-      loader_ = sync::thread_id();
+      landing_ = std::move(landing);
     }
-    ended_.notify_all();
+    landed_.notify_all();
   }
 
-  /// Waits for the end. Result: `end` is under_way if the deadline passed or the token
-  /// stopped first.
-  [[nodiscard]] flight_result<Value> wait(std::chrono::steady_clock::time_point deadline,
+  /// Waits for the end. Result: under_way if the deadline passed or the token stopped first.
+  [[nodiscard]] cache_landing<Value> wait(std::chrono::steady_clock::time_point deadline,
                                           const stop_token& token) const {
     sync::unique_lock<sync::mutex> lock(mutex_);
-    // Woken by finish(), after it wrote result_.
-    wait_until(lock, ended_, deadline, token, [&] { return result_.end != flight_end::under_way; });
-    return result_;
+    // Woken by land(), after it wrote landing_.
+    wait_until(lock, landed_, deadline, token, [&] { return !landing_.under_way; });
+    return landing_;
   }
 
+  // Written by begin() under the mutex of the key's shard; fixed from then on.
+  sync::thread_id loader{};  ///< nobody: it has not begun
+  time_point began_at{};     ///< what the load says is at least this fresh
+  std::uint64_t floor = 0;   ///< what was announced when it began
+
  private:
-  mutable sync::mutex mutex_;               // guards everything below
-  mutable sync::condition_variable ended_;  // result_ was written
-  flight_result<Value> result_;             // guarded by mutex_
-  sync::thread_id loader_;                  // guarded by mutex_
+  mutable sync::mutex mutex_;                // guards landing_
+  mutable sync::condition_variable landed_;  // landing_ was written
+  cache_landing<Value> landing_{.under_way = true};
+};
+
+/// A flight as its shard knows it.
+template <class Key, class Value>
+struct flight_record : cache_node<flight_record<Key, Value>, Key> {
+  using cache_node<flight_record, Key>::cache_node;
+
+  std::shared_ptr<cache_flight<Value>> flight{};
+  std::uint64_t epoch = 0;  ///< what was invalidated after it began outdates it
 };
 
 }  // namespace detail

@@ -16,6 +16,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "../clock.hpp"
 #include "../stop_token.hpp"
@@ -24,14 +25,13 @@
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 
-template <class Key, class Value, class Hash, class Equal, class Clock>
-class loading_cache;
-
 /// What a cache may hold and for how long. Durations are at least 0; duration::max() is "for ever".
 struct loading_cache_options {
   std::size_t max_entries = 0;                   ///< required: 1 and up
   std::uint64_t max_weight = std::uint64_t(-1);  ///< in the weigher's unit, 1 and up
-  std::size_t shards = 0;  ///< 1 to max_entries; 0 picks 1 to 16, of 256 entries or more each
+  /// 1 to max_entries and max_weight; 0 picks 1 to 16, with 256 entries and units of weight or more
+  /// each. A shard holds its even share of both bounds, so no entry may be heavier than that.
+  std::size_t shards = 0;
   duration ttl = duration::max();            ///< after its load began, an entry is stale
   duration idle = duration::max();           ///< after its last hit, an entry is gone
   duration negative_ttl = duration::zero();  ///< how long "absent" is believed; 0: not at all
@@ -94,8 +94,10 @@ class read_mode {
  public:
   /// What is here, if it is not stale.
   static read_mode snapshot() noexcept { return read_mode(); }
-  /// A value whose load began at most `age` before this call, even when a newer load fails.
+  /// A value whose load began at most `age` (0 and up) before this call, even when a newer load
+  /// fails.
   static read_mode bounded(duration age) noexcept {
+    VELTRIX_ASSERT(age >= duration::zero(), "read_mode::bounded with a negative age");
     read_mode mode;
     mode.max_age_ = age;
     return mode;
@@ -108,18 +110,22 @@ class read_mode {
     return mode;
   }
 
+  /// duration::max(): any age will do.
+  [[nodiscard]] duration max_age() const noexcept { return max_age_; }
+  /// 0: any version will do.
+  [[nodiscard]] std::uint64_t required() const noexcept { return required_; }
+
  private:
-  template <class, class, class, class, class>
-  friend class loading_cache;
   read_mode() = default;
 
   duration max_age_ = duration::max();
-  std::uint64_t required_ = 0;  // 0: any version will do
+  std::uint64_t required_ = 0;
 };
 
 /// How one read behaves.
 struct read_options {
   read_mode mode = read_mode::snapshot();
+  /// Ends a wait for another caller's load; in real time, whatever the cache's clock.
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
   stop_token token{};  ///< ends a wait for another caller's load
 };
@@ -129,35 +135,55 @@ template <class Value>
 struct loaded {
   Value value;
   std::uint64_t version = 0;       ///< the source's version of it; 0: what was announced last
-  duration ttl = duration::max();  ///< this entry's own time to live; the cache's still holds
+  duration ttl = duration::max();  ///< this entry's own time to live; the cache's still holds.
+                                   ///< At most 0: given to the readers of this load, not stored
 };
+
+namespace detail {
+
+/// The parts of a cache_result.
+template <class Value>
+struct cache_answer {
+  cache_outcome outcome = cache_outcome::miss;
+  std::shared_ptr<const Value> value{};
+  duration age{};
+  std::uint64_t version = 0;
+  std::exception_ptr error{};
+};
+
+}  // namespace detail
 
 /// An answer. Holds its value alive; the cache may drop it meanwhile.
 template <class Value>
 class [[nodiscard]] cache_result {
  public:
-  [[nodiscard]] cache_outcome outcome() const noexcept { return outcome_; }
+  /// A miss.
+  cache_result() = default;
+  explicit cache_result(detail::cache_answer<Value> parts) noexcept : parts_(std::move(parts)) {}
+
+  [[nodiscard]] cache_outcome outcome() const noexcept { return parts_.outcome; }
   /// Whether there is a value: hit, loaded or stale.
-  [[nodiscard]] explicit operator bool() const noexcept { return value_ != nullptr; }
+  [[nodiscard]] explicit operator bool() const noexcept { return parts_.value != nullptr; }
   /// The value; there must be one.
   [[nodiscard]] const Value& operator*() const noexcept { return *checked(); }
   [[nodiscard]] const Value* operator->() const noexcept { return checked(); }
   /// Shared ownership of the value; null if there is none.
-  [[nodiscard]] const std::shared_ptr<const Value>& share() const noexcept { return value_; }
+  [[nodiscard]] const std::shared_ptr<const Value>& share() const noexcept { return parts_.value; }
   /// The value, or the loader's exception again, or std::runtime_error naming the outcome.
   [[nodiscard]] const Value& value_or_throw() const {
-    if (value_) return *value_;
-    if (error_) std::rethrow_exception(error_);
+    if (parts_.value) return *parts_.value;
+    if (parts_.error) std::rethrow_exception(parts_.error);
     detail::raise(std::runtime_error(detail::describe(
-        {"cache_result::value_or_throw", "outcome", name(outcome_), "hit, loaded or stale",
+        {"cache_result::value_or_throw", "outcome", name(parts_.outcome), "hit, loaded or stale",
          "the cache is unchanged", "look at outcome() before asking for the value"})));
   }
   /// How long ago the load of this value began.
-  [[nodiscard]] duration age() const noexcept { return age_; }
+  [[nodiscard]] duration age() const noexcept { return parts_.age; }
   /// The version this value was read at; 0 if nothing was ever announced or told.
-  [[nodiscard]] std::uint64_t version() const noexcept { return version_; }
-  /// Why the load failed: with failed, and with stale if a load was tried.
-  [[nodiscard]] const std::exception_ptr& error() const noexcept { return error_; }
+  [[nodiscard]] std::uint64_t version() const noexcept { return parts_.version; }
+  /// Why the load failed: with failed, and with a value that was served in spite of it. Readers who
+  /// shared the load share the exception.
+  [[nodiscard]] const std::exception_ptr& error() const noexcept { return parts_.error; }
 
   /// "miss", "hit", ...
   [[nodiscard]] static const char* name(cache_outcome outcome) noexcept {
@@ -167,34 +193,27 @@ class [[nodiscard]] cache_result {
   }
 
  private:
-  template <class, class, class, class, class>
-  friend class loading_cache;
-
   const Value* checked() const noexcept {
-    VELTRIX_ASSERT(value_ != nullptr, "the value of a cache_result without one was used");
-    return value_.get();
+    VELTRIX_ASSERT(parts_.value != nullptr, "the value of a cache_result without one was used");
+    return parts_.value.get();
   }
 
-  cache_outcome outcome_ = cache_outcome::miss;
-  std::shared_ptr<const Value> value_;
-  duration age_{};
-  std::uint64_t version_ = 0;
-  std::exception_ptr error_;
+  detail::cache_answer<Value> parts_;
 };
 
 /// Counts since construction; each right for a moment of its own.
 struct loading_cache_stats {
-  std::uint64_t hits = 0;
+  std::uint64_t hits = 0;    ///< fresh entries served, absent ones included
   std::uint64_t misses = 0;  ///< reads that found nothing to serve at once
   std::uint64_t loads = 0;   ///< loaders called
   std::uint64_t load_failures = 0;
   std::uint64_t joined = 0;  ///< reads that waited for another's load
   std::uint64_t stale_served = 0;
-  std::uint64_t not_stored = 0;  ///< loaded, but too heavy, overtaken, or out of memory
+  std::uint64_t not_stored = 0;  ///< loaded or put, but too heavy or late, overtaken, or no memory
   std::uint64_t refreshes = 0;   ///< loads begun in the background
   std::uint64_t evicted = 0;
   std::uint64_t listener_failures = 0;
-  std::size_t entries = 0;
+  std::size_t entries = 0;  ///< those past serving included, until they are met or purged
   std::uint64_t weight = 0;
 };
 
