@@ -137,6 +137,9 @@ TEST_CASE("event_pipeline drops bad lines when told so, and counts what dead let
   const worker_report report = full.run();
   CHECK(report.dead_lettered == 3);
   CHECK(report.letters_lost == 7);
+  const std::string told = full.lines.all();
+  CHECK(told.find("WARN VX2008") != std::string::npos);
+  CHECK(told.find("VX2008") == told.rfind("VX2008"));
   CHECK(report.committed.lines == 100);
 }
 

@@ -277,6 +277,14 @@ class basic_worker {
           " " + std::string(field_of(change.id).name) + " " + change.before + " -> " + change.after;
     }
     log_.say(changes.empty() ? line + " nothing changed" : line);
+    if (fresh.integer(key::lanes_batch_max) != old.integer(key::lanes_batch_max)) {
+      log_.say({.code = diagnostic_code::no_effect,
+                .what = "lanes.batch_max",
+                .got = fresh.shown(key::lanes_batch_max),
+                .allowed = "takes effect at the next start",
+                .stays = old.shown(key::lanes_batch_max) + " stays in force",
+                .next = "Restart the worker when it suits"});
+    }
     static_cast<void>(config_.publish(std::move(fresh)));
     apply(*config_.load());
     keeper_->want(wish_of(*config_.load()));

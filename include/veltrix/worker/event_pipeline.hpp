@@ -291,7 +291,7 @@ class event_pipeline {
       return;
     }
     prepare(config, block);
-    submit(config, block);
+    submit(config);
   }
 
   /// Hashes keys and looks at times, in the order of the input.
@@ -355,7 +355,10 @@ class event_pipeline {
   bool bury(const rejected_line& line) {
     switch (parts_.letters.write(line)) {
       case letter_status::kept: counters_.dead_lettered.add(1); return true;
-      case letter_status::full: counters_.letters_lost.add(1); return true;
+      case letter_status::full:
+        counters_.letters_lost.add(1);
+        say_letters_full();
+        return true;
       case letter_status::failed: break;
     }
     break_off(exit_code::dependency, {.code = diagnostic_code::dead_letter_failed,
@@ -367,7 +370,18 @@ class event_pipeline {
     return false;
   }
 
-  void submit(const config_snapshot& config, event_block& block) {
+  /// Once in a run.
+  void say_letters_full() {
+    if (letters_full_said_.exchange(true, detail::sync::relaxed)) return;
+    log_.warn({.code = diagnostic_code::dead_letter_failed,
+               .what = "dead letters",
+               .got = "the file has reached dead_letter.max_bytes",
+               .allowed = {},
+               .stays = "refused events are counted and no longer kept",
+               .next = "move the file away or raise dead_letter.max_bytes"});
+  }
+
+  void submit(const config_snapshot& config) {
     std::span<item> rest(items_);
     const std::string_view policy = config.text(key::queue_on_full);
     while (!rest.empty()) {
@@ -387,7 +401,6 @@ class event_pipeline {
       }
       pause();
     }
-    static_cast<void>(block);
     unpause();
   }
 
@@ -579,6 +592,8 @@ class event_pipeline {
   detail::sync::atomic<bool> check_order_{true};
   // relaxed: a batch that does not see it yet does what it would have done a moment before.
   detail::sync::atomic<bool> broken_{false};
+  // relaxed: it orders nothing; one thread wins.
+  detail::sync::atomic<bool> letters_full_said_{false};
   // relaxed: shown only.
   detail::sync::atomic<bool> paused_{false};
   // relaxed: shown only.
