@@ -90,7 +90,6 @@ TEST_CASE("event_pipeline brings every event to the sink once, in the order of i
 }
 
 TEST_CASE("event_pipeline keeps events in flight within queue.max_events") {
-  veltrix::detail::sync::atomic<std::int64_t> inside{0};
   std::uint64_t most = 0;
   bench* self = nullptr;
   bench all({"queue.max_events=64", "lanes.batch_max=8", "queue.latency_budget_ms=0"},

@@ -125,7 +125,7 @@ class event_pipeline {
 
   /// Fills in what the pipeline knows.
   void describe(worker_report& report) const {
-    describe_counts(report);
+    report.count(counters_);
     const keyed_stats lanes = lanes_.stats();
     report.in_flight = lanes.in_flight.items;
     report.in_flight_limit = lanes.limit.items;
@@ -543,26 +543,6 @@ class event_pipeline {
                .allowed = {},
                .stays = "nothing is committed that was not written",
                .next = "make room or set sink.path elsewhere, then start again"});
-  }
-
-  void describe_counts(worker_report& report) const {
-    report.lines = counters_.lines.get();
-    report.bytes = counters_.bytes.get();
-    report.empty = counters_.empty.get();
-    report.processed = counters_.processed.get();
-    report.ingested = counters_.ingested.get();
-    report.dropped = counters_.dropped.get();
-    for (std::size_t kind = 0; kind < fault_kinds; ++kind)
-      report.faults[kind] = counters_.faults[kind].get();
-    report.dead_lettered = counters_.dead_lettered.get();
-    report.letters_lost = counters_.letters_lost.get();
-    report.order.overtaken = counters_.overtaken.get();
-    report.order.late = counters_.late.get();
-    report.order.duplicates = counters_.duplicates.get();
-    report.order.too_old = counters_.too_old.get();
-    report.order.forgotten = counters_.keys_forgotten.get();
-    report.missing = counters_.missing.load(detail::sync::relaxed);
-    report.counters = &counters_;
   }
 
   static constexpr std::uint64_t no_lag = ~std::uint64_t{0};

@@ -148,21 +148,23 @@ class event_schema {
       rules.push_back({std::move(time_field), field_role::time, detail::types(string), false, 1, 64,
                        field_pattern::iso_time});
     }
-    for (const auto& [name, role] :
-         {std::pair{"id", field_role::id}, std::pair{"seq", field_role::sequence}}) {
-      const bool taken =
-          std::ranges::any_of(rules, [&](const field_rule& rule) { return rule.name == name; });
-      constexpr std::uint8_t all = 127;
-      if (!taken) {
-        rules.push_back({name, role, all, false, std::numeric_limits<std::int64_t>::min()});
-      }
-    }
+    add_free_rule(rules, "id", field_role::id);
+    add_free_rule(rules, "seq", field_role::sequence);
     return event_schema(std::move(rules));
   }
 
   [[nodiscard]] const std::vector<field_rule>& rules() const noexcept { return rules_; }
 
  private:
+  /// A field that may hold anything, unless another rule has its name.
+  static void add_free_rule(std::vector<field_rule>& rules, std::string_view name,
+                            field_role role) {
+    constexpr std::uint8_t all = 127;
+    if (std::ranges::find(rules, name, &field_rule::name) != rules.end()) return;
+    rules.push_back(
+        {std::string(name), role, all, false, std::numeric_limits<std::int64_t>::min()});
+  }
+
   std::vector<field_rule> rules_;
 };
 

@@ -137,6 +137,27 @@ struct worker_report {
   const latency_histogram* resize_seconds = nullptr;
   std::string pod{};
 
+  /// Takes what the counters say now.
+  void count(const worker_counters& from) {
+    lines = from.lines.get();
+    bytes = from.bytes.get();
+    empty = from.empty.get();
+    processed = from.processed.get();  // before `ingested`, so that it is not more
+    ingested = from.ingested.get();
+    dropped = from.dropped.get();
+    for (std::size_t kind = 0; kind < fault_kinds; ++kind)
+      faults[kind] = from.faults[kind].get();
+    dead_lettered = from.dead_lettered.get();
+    letters_lost = from.letters_lost.get();
+    order = {.overtaken = from.overtaken.get(),
+             .late = from.late.get(),
+             .duplicates = from.duplicates.get(),
+             .too_old = from.too_old.get(),
+             .forgotten = from.keys_forgotten.get()};
+    missing = from.missing.load(detail::sync::relaxed);
+    counters = &from;
+  }
+
   [[nodiscard]] std::uint64_t invalid() const noexcept {
     std::uint64_t sum = 0;
     for (std::size_t kind = 1; kind < static_cast<std::size_t>(fault_kind::handler_failed); ++kind)
