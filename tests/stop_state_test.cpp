@@ -3,6 +3,14 @@
 #include "veltrix/detail/stop_state.hpp"
 
 #include "support/catch.hpp"
+
+// What stop_token.hpp does where the standard has no stop_token; it is not included here.
+namespace veltrix {
+using detail::own_stop::stop_callback;
+using detail::own_stop::stop_source;
+using detail::own_stop::stop_token;
+}  // namespace veltrix
+
 #include "support/stop_token_cases.hpp"
 
 TEST_CASE("stop_state makes one request that all its tokens see") {

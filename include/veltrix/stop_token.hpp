@@ -28,4 +28,14 @@ using std::stop_token;
 }  // namespace veltrix
 #else
 #include "detail/stop_state.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+
+using detail::own_stop::stop_callback;
+using detail::own_stop::stop_source;
+using detail::own_stop::stop_token;
+
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
 #endif

@@ -117,7 +117,8 @@ class stop_state {
   sync::thread_id requester_;             // guarded by mutex_
 };
 
-}  // namespace detail
+/// What stop_token.hpp names where the standard has nothing to name.
+namespace own_stop {
 
 template <class Callback>
 class stop_callback;
@@ -206,5 +207,7 @@ class stop_callback final : private detail::stop_node {
 template <class Callback>
 stop_callback(stop_token, Callback) -> stop_callback<Callback>;
 
+}  // namespace own_stop
+}  // namespace detail
 }  // namespace VELTRIX_ABI
 }  // namespace veltrix
