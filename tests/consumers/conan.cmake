@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
+cmake_minimum_required(VERSION 3.25)
 # `conan create` packs the headers and builds test_package against the package, in a Conan home of
 # its own and with no remote.
 find_program(CONAN conan HINTS ${SOURCE}/build/tools/conan/bin)

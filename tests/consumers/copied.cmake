@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
+cmake_minimum_required(VERSION 3.25)
 # A service copies include/veltrix into its own tree and compiles: no build system, no packages.
 file(REMOVE_RECURSE ${WORK})
 file(COPY ${SOURCE}/include/veltrix DESTINATION ${WORK}/third_party)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
+cmake_minimum_required(VERSION 3.25)
 find_program(PKG_CONFIG NAMES pkg-config pkgconf)
 if(NOT PKG_CONFIG)
   message("VELTRIX SKIPPED: pkg-config is not installed (apt: pkg-config)")
