@@ -92,13 +92,13 @@ enum class key : std::uint8_t {
 
 /// What a value is.
 enum class value_type : std::uint8_t {
-  integer,   ///< a whole number
-  size,      ///< bytes: 65536, or 64 KiB
+  integer,    ///< a whole number
+  size,       ///< bytes: 65536, or 64 KiB
   time_span,  ///< in the field's unit, or with a unit: 500 ms
-  real,      ///< a decimal number without an exponent
-  boolean,   ///< true or false
-  choice,    ///< one of the field's words
-  text,      ///< bounds are lengths in bytes
+  real,       ///< a decimal number without an exponent
+  boolean,    ///< true or false
+  choice,     ///< one of the field's words
+  text,       ///< bounds are lengths in bytes
 };
 
 /// What a bare number of a size or a duration counts; `written` means that a unit must be given
