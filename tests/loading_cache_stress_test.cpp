@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -245,9 +246,24 @@ TEST_CASE("loading_cache waits at its end for every refresh that has begun, and 
       veltrix::loading_cache<int, int, veltrix::detail::default_hash<int>,
                              veltrix::detail::default_equal, veltrix::virtual_clock>
           cache({.max_entries = 4, .refresh_after = 1s}, clock, threads);
-      const auto load = [&, alive](int) {
+      struct witness {
+        std::shared_ptr<std::atomic<bool>> alive;  // null: moved from
+        std::atomic<std::size_t>* late;
+        bool ran = false;
+        witness(std::shared_ptr<std::atomic<bool>> whose, std::atomic<std::size_t>* counter)
+            : alive(std::move(whose)), late(counter) {}
+        witness(const witness&) = default;
+        witness(witness&&) = default;
+        witness& operator=(witness&&) = delete;
+        ~witness() {
+          std::this_thread::yield();
+          if (ran && alive && !alive->load()) late->fetch_add(1);
+        }
+      };
+      const auto load = [&loads, seen = witness(alive, &late)](int) mutable {
+        seen.ran = true;
         std::this_thread::yield();
-        if (!alive->load()) late.fetch_add(1);
+        if (!seen.alive->load()) seen.late->fetch_add(1);
         return static_cast<int>(loads.fetch_add(1));
       };
       static_cast<void>(cache.get_or_load(1, load));

@@ -597,6 +597,90 @@ TEST_CASE("loading_cache gives up waiting for another's load at the deadline and
   CHECK(stopped == cache_outcome::stopped);
 }
 
+TEST_CASE("loading_cache lets nobody join a load that may bring less than was asked for") {
+  veltrix::virtual_clock clock;
+  int_cache cache({.max_entries = 4}, clock);
+  // What a reader in another thread gets that comes after `event`, while a load goes on.
+  const auto meanwhile = [&](auto event, read_mode mode) {
+    cache.invalidate("a");
+    std::optional<cache_outcome> seen;
+    const auto own = cache.get_or_load("a", [&](const std::string&) {
+      event();
+      std::thread other([&] {
+        const auto soon = std::chrono::steady_clock::now() + 1ms;
+        const auto got = cache.get_or_load("a", {.mode = mode, .deadline = soon},
+                                           [](const std::string&) { return 2; });
+        seen = got.outcome();
+      });
+      other.join();
+      return 1;
+    });
+    CHECK(*own == 1);
+    return seen;
+  };
+  const auto nothing = [] {};
+  const auto all = [](const std::string&, int) { return true; };
+  const read_mode any = read_mode::snapshot();
+  CHECK(meanwhile(nothing, any) == cache_outcome::timed_out);  // it joined
+  CHECK(meanwhile([&] { cache.announce(9); }, any) == cache_outcome::loaded);
+  CHECK(meanwhile([&] { cache.announce(8); }, any) == cache_outcome::timed_out);
+  CHECK(meanwhile([&] { cache.invalidate("a"); }, any) == cache_outcome::loaded);
+  CHECK(meanwhile([&] { cache.invalidate("b"); }, any) == cache_outcome::timed_out);
+  CHECK(meanwhile([&] { cache.invalidate_all(); }, any) == cache_outcome::loaded);
+  CHECK(meanwhile([&] { cache.invalidate_if(all); }, any) == cache_outcome::loaded);
+  const auto five_seconds = [&] { clock.advance(5s); };
+  CHECK(meanwhile(five_seconds, read_mode::bounded(5s)) == cache_outcome::timed_out);
+  CHECK(meanwhile(five_seconds, read_mode::bounded(5s - 1ns)) == cache_outcome::loaded);
+}
+
+TEST_CASE("loading_cache loads for a reader whose joined load brought an older version") {
+  veltrix::virtual_clock clock;
+  int_cache cache({.max_entries = 4}, clock);
+  std::optional<std::uint64_t> version;
+  std::thread other;
+  const auto old = cache.get_or_load("a", [&](const std::string&) {
+    other = std::thread([&] {
+      version = cache
+                    .get_or_load("a", {.mode = read_mode::at_least(5)},
+                                 [](const std::string&) { return veltrix::loaded<int>{2, 6}; })
+                    .version();
+    });
+    while (cache.stats().joined == 0)
+      std::this_thread::yield();
+    return veltrix::loaded<int>{1, 4};
+  });
+  other.join();
+  CHECK(old.version() == 4);
+  CHECK(version == 6);
+  CHECK(*cache.get("a") == 2);
+}
+
+TEST_CASE("loading_cache invalidate_if spares what was stored since it looked") {
+  veltrix::virtual_clock clock;
+  int_cache cache({.max_entries = 4}, clock);
+  cache.put("a", 1);
+  CHECK(cache.invalidate_if([&](const std::string& key, int) {
+    cache.put(key, 2);
+    return true;
+  }) == 0);
+  CHECK(*cache.get("a") == 2);
+}
+
+TEST_CASE("loading_cache does not refresh what was invalidated before it came to it") {
+  veltrix::virtual_clock clock;
+  hand_driven_executor later;
+  int_cache cache({.max_entries = 4, .refresh_after = 1s}, clock, later);
+  int calls = 0;
+  const auto load = [&calls](const std::string&) { return ++calls; };
+  static_cast<void>(cache.get_or_load("a", load));
+  clock.advance(1s);
+  static_cast<void>(cache.get_or_load("a", load));
+  cache.invalidate_all();
+  later.run_all();
+  CHECK(calls == 1);
+  CHECK(cache.stats().refreshes == 0);
+}
+
 TEST_CASE("loading_cache counts what a listener throws and goes on") {
   veltrix::virtual_clock clock;
   int_cache::hooks hooks;
