@@ -19,6 +19,7 @@
 #endif
 
 #include "commands.hpp"
+#include "veltrix/worker/config_names.hpp"
 
 namespace {
 
@@ -46,6 +47,7 @@ constexpr std::array shorthands{
 
 void add_config_options(CLI::App& command, config_choice& choice) {
   command.add_option("-c,--config", choice.files, "configuration file, YAML subset or JSON")
+      ->envname(std::string(veltrix::environment_config_file))
       ->type_name("FILE");
   command
       .add_option("--set", choice.settings,
