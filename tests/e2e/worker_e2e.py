@@ -103,11 +103,13 @@ class Resize(WorkerCase):
         count = int(600_000 / SLOW)
         process = self.start("run", "-c", "veltrix.yaml", *sets({
             "events.source": "generate", "events.count": count, "events.keys": 1000,
-            "events.rate": 100_000, "sink.kind": "file", "sink.path": sink, "config.poll_ms": 50,
-            "metrics.file": metrics}))
+            "events.rate": int(count / (6 if SLOW == 1 else 30)), "sink.kind": "file",
+            "sink.path": sink, "config.poll_ms": 50, "metrics.file": metrics}))
         for wanted in (64, 512, 64, 512, 64):
             self.config(wanted)
-            self.until(lambda: named_workers(process.pid) == wanted, f"{wanted} named threads")
+            self.until(lambda: process.poll() is not None or
+                       named_workers(process.pid) == wanted, f"{wanted} named threads")
+            self.assertIsNone(process.poll(), "the events ended before the last resize")
         done = self.finish(process, 120)
         self.assertEqual(done.code, 0, done.text)
         self.assertEqual(done.text.count(": ack in "), 4, done.text)
@@ -214,6 +216,13 @@ class BadConfig(WorkerCase):
         done = self.run_worker("check", "-c", "veltrix.yaml")
         self.assertEqual(done.code, 0, done.text)
         self.assertIn("veltrix.yaml:1", done.text)
+
+    def test_the_environment_names_the_file(self):
+        self.path("veltrix.yaml", "worker-pool-size: 6\n")
+        named = {**os.environ, "VELTRIX_CONFIG": "veltrix.yaml"}
+        done = self.run_worker("check", env=named)
+        self.assertEqual(done.code, 0, done.text)
+        self.assertIn("workers 6 (veltrix.yaml:1", done.text)
 
     def test_json_is_accepted(self):
         self.path("veltrix.json", '{"workers": {"max_concurrency": 6}}\n')
