@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <deque>
 #include <memory>
 #include <new>
@@ -14,6 +15,7 @@
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/death.hpp"
 #include "veltrix/loading_cache.hpp"
 
 namespace {
@@ -29,7 +31,8 @@ struct refusal : std::runtime_error {
 
 /// Lets so many calls of the key's code through, and refuses the next one.
 struct call_budget {
-  int left = -1;  // below zero: unlimited
+  int left = -1;                // below zero: unlimited
+  void (*instead)() = nullptr;  // what a call does, too
   void spend() {
     if (left == 0) throw refusal("no more calls");
     if (left > 0) --left;
@@ -56,6 +59,7 @@ struct touchy_hash {
 struct touchy_equal {
   bool operator()(const touchy_key& left, const touchy_key& right) const {
     comparisons.spend();
+    if (comparisons.instead != nullptr) comparisons.instead();
     return left.id == right.id;
   }
 };
@@ -335,3 +339,87 @@ TEST_CASE("loading_cache loads in the reader when the loader cannot be copied") 
   CHECK(later.waiting.empty());
   CHECK(cache.stats().stale_served == 0);
 }
+
+TEST_CASE("loading_cache may be called by its listener, loader, check, weigher and predicate") {
+  veltrix::virtual_clock clock;
+  int_cache* reached = nullptr;
+  int calls = 0;
+  const auto call = [&] {
+    ++calls;
+    static_cast<void>(reached->get("other"));
+    reached->invalidate("other");
+    reached->announce(0);
+    static_cast<void>(reached->purge());
+  };
+  int_cache::hooks hooks;
+  hooks.weigh = [&](const std::string&, const int&) {
+    call();
+    return std::uint64_t(1);
+  };
+  hooks.removed = [&](const std::string&, const std::shared_ptr<const int>&, removal_cause) {
+    call();
+  };
+  int_cache cache({.max_entries = 1}, clock, std::move(hooks));
+  reached = &cache;
+  const auto load = [&](const std::string&) {
+    call();
+    return 1;
+  };
+  const auto check = [&](const std::string&) {
+    call();
+    return std::uint64_t(1);
+  };
+  static_cast<void>(cache.get_or_load("a", load));                  // loader, weigher
+  static_cast<void>(cache.get_linearizable("b", {}, check, load));  // check, the same, listener
+  CHECK(cache.invalidate_if([&](const std::string&, int) {
+    call();
+    return true;
+  }) == 1);  // predicate, listener
+  CHECK(calls == 8);
+}
+
+#if VELTRIX_CHECKED
+namespace {
+
+touchy_cache* within = nullptr;
+
+bool told_of(const veltrix_test::ending& seen, const char* text) {
+  return seen.aborted && seen.told.find(text) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("loading_cache names both sides when a key's equality calls it in checked builds") {
+  const auto seen = veltrix_test::run_to_its_end([] {
+    veltrix::virtual_clock clock;
+    touchy_cache cache({.max_entries = 4}, clock);
+    cache.put(touchy_key(1), 1);
+    within = &cache;
+    comparisons.instead = [] { static_cast<void>(within->stats()); };
+    static_cast<void>(cache.get(touchy_key(1)));
+  });
+  CHECK(told_of(seen, "loading_cache::stats called by a callback of loading_cache::get"));
+}
+
+TEST_CASE("loading_cache names the call that it ended under in checked builds") {
+  const auto seen = veltrix_test::run_to_its_end([] {
+    veltrix::virtual_clock clock;
+    auto* const cache = new int_cache({.max_entries = 4}, clock);
+    static_cast<void>(cache->get_or_load("a", [&](const std::string&) {
+      delete cache;
+      return 1;
+    }));
+  });
+  CHECK(told_of(seen, "loading_cache destroyed while loading_cache::get_or_load runs on it"));
+}
+
+TEST_CASE("loading_cache reports the value of a miss and a negative age in checked builds") {
+  CHECK(told_of(veltrix_test::run_to_its_end([] {
+                  const veltrix::cache_result<int> miss;
+                  std::printf("%d", *miss);
+                }),
+                "the value of a cache_result without one was used"));
+  CHECK(told_of(veltrix_test::run_to_its_end([] { static_cast<void>(read_mode::bounded(-1ns)); }),
+                "read_mode::bounded with a negative age"));
+}
+#endif

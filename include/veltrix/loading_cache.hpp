@@ -32,6 +32,7 @@
 #include "detail/cache_shard.hpp"
 #include "detail/hash.hpp"
 #include "detail/message.hpp"
+#include "detail/reentry.hpp"
 #include "detail/sync.hpp"
 #include "detail/task.hpp"
 #include "executor.hpp"
@@ -91,16 +92,20 @@ class loading_cache {
   loading_cache& operator=(const loading_cache&) = delete;
 
   /// Waits for the background refreshes that have begun; the others end as soon as the executor
-  /// comes to them. Entries that are still here are not told to the listener.
+  /// comes to them. Entries that are still here are not told to the listener. Checked builds abort
+  /// if a call is under way.
   ~loading_cache() {
     if (gate_ != nullptr) gate_->close();
+    use_.check_unused("loading_cache");
   }
 
   /// The fresh entry of `key` (hit or absent), or miss. Never loads, never waits for a load. O(1).
   result get(const Key& key) {
+    const char* const name = "loading_cache::get";
+    const detail::operation_scope inside(use_, name);
     const place at = place_of(key);
     departures removed(*this);
-    const lock_guard lock(at.home.mutex);
+    const locked lock(*this, at.home, name);
     return result(at.home.get(at.asked, removed.list));
   }
 
@@ -116,6 +121,7 @@ class loading_cache {
     static_assert(std::is_invocable_v<Loader&, const Key&>,
                   "loading_cache: the loader is called with a const Key&");
     using enum detail::cache_step;
+    const detail::operation_scope inside(use_, loading);
     const place at = place_of(key);
     detail::cache_attempt tried{.may_refresh = gate_ != nullptr && std::copy_constructible<Loader>};
     for (;;) {
@@ -149,6 +155,7 @@ class loading_cache {
   /// and nothing older is served. A failing check is a failed read: never the old value.
   template <class Check, class Loader>
   result get_linearizable(const Key& key, read_options options, Check check, Loader loader) {
+    const detail::operation_scope inside(use_, "loading_cache::get_linearizable");
     VELTRIX_TRY {
       options.mode = read_mode::at_least(check(key));
     }
@@ -163,6 +170,8 @@ class loading_cache {
   /// @return false if it was not stored: too heavy, or past its time already (an older entry is
   ///         gone then, too), or `given.version` is lower than that of what is here, which stays.
   bool put(const Key& key, loaded<Value> given) {
+    const char* const name = "loading_cache::put";
+    const detail::operation_scope inside(use_, name);
     arrival got;
     got.has_version = given.version != 0;
     got.landing.version = got.has_version ? given.version : rules_.announcements.floor();
@@ -171,7 +180,7 @@ class loading_cache {
     const std::uint64_t weight = weigh(key, got.landing);
     const place at = place_of(key);
     departures removed(*this);
-    const lock_guard lock(at.home.mutex);
+    const locked lock(*this, at.home, name);
     return at.home.put(at.asked, got, weight, removed.list);
   }
   bool put(const Key& key, Value value) { return put(key, loaded<Value>{std::move(value)}); }
@@ -179,9 +188,11 @@ class loading_cache {
   /// Removes `key`. A load under way still answers those who wait for it, but is not stored, and
   /// later readers do not join it. Result: whether an entry was there that could be read. O(1).
   bool invalidate(const Key& key) {
+    const char* const name = "loading_cache::invalidate";
+    const detail::operation_scope inside(use_, name);
     const place at = place_of(key);
     departures removed(*this);
-    const lock_guard lock(at.home.mutex);
+    const locked lock(*this, at.home, name);
     return at.home.invalidate(at.asked, removed.list);
   }
 
@@ -191,6 +202,7 @@ class loading_cache {
   /// O(size), and copies the keys of one shard at a time, its mutex held.
   template <class Predicate>
   std::size_t invalidate_if(Predicate predicate) {
+    const detail::operation_scope inside(use_, "loading_cache::invalidate_if");
     std::size_t count = 0;
     for (const std::unique_ptr<shard>& home : shards_)
       count += invalidate_in(*home, predicate);
@@ -200,22 +212,29 @@ class loading_cache {
   /// Makes every entry and every load under way count no more, at once. O(shards); the memory comes
   /// back as the entries are met or evicted, or with purge().
   void invalidate_all() {
+    const char* const name = "loading_cache::invalidate_all";
+    const detail::operation_scope inside(use_, name);
     for (const std::unique_ptr<shard>& home : shards_) {
-      const lock_guard lock(home->mutex);
+      const locked lock(*this, *home, name);
       home->invalidate_all();
     }
   }
 
   /// Says that the source is now at `version`: every entry read at an older one is stale from now
   /// on, and no load that began before is joined. A lower version than before does nothing. O(1).
-  void announce(std::uint64_t version) { rules_.announcements.announce(version, rules_.clock); }
+  void announce(std::uint64_t version) {
+    const detail::operation_scope inside(use_, "loading_cache::announce");
+    rules_.announcements.announce(version, rules_.clock);
+  }
 
   /// Removes what is past serving in any mode. Result: how many. O(size), one shard at a time.
   std::size_t purge() {
+    const char* const name = "loading_cache::purge";
+    const detail::operation_scope inside(use_, name);
     std::size_t count = 0;
     for (const std::unique_ptr<shard>& home : shards_) {
       departures removed(*this);
-      const lock_guard lock(home->mutex);
+      const locked lock(*this, *home, name);
       count += home->purge(removed.list);
     }
     return count;
@@ -223,9 +242,11 @@ class loading_cache {
 
   /// Takes every shard's mutex in turn; each count is right for a moment of its own. O(shards).
   [[nodiscard]] loading_cache_stats stats() const {
+    const char* const name = "loading_cache::stats";
+    const detail::operation_scope inside(use_, name);
     loading_cache_stats sum;
     for (const std::unique_ptr<shard>& home : shards_) {
-      const lock_guard lock(home->mutex);
+      const locked lock(*this, *home, name);
       home->add_to(sum);
     }
     sum.listener_failures = listener_failures_.load(detail::sync::relaxed);
@@ -238,13 +259,23 @@ class loading_cache {
   template <class, class>
   friend class detail::cache_refresh;
 
-  using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
   using shard = detail::cache_shard<Key, Value, Equal, Clock>;
   using flight_ptr = typename shard::flight_ptr;
   using plan = typename shard::plan;
   using landing = detail::cache_landing<Value>;
   using arrival = detail::cache_arrival<Value>;
   using poster = detail::unique_function<post_result(detail::task)>;
+
+  static constexpr const char* loading = "loading_cache::get_or_load";
+
+  /// Holds a shard's mutex; checked builds know meanwhile that a callback must not come back.
+  struct locked {
+    locked(const loading_cache& cache, shard& home, const char* operation)
+        : lock(home.mutex), scope(cache.use_, operation) {}
+
+    const detail::sync::lock_guard<detail::sync::mutex> lock;
+    const detail::locked_scope scope;
+  };
 
   /// A key of the caller's, and where it belongs.
   struct place {
@@ -296,7 +327,7 @@ class loading_cache {
 
   plan look(const place& at, const read_mode& mode, detail::cache_attempt& tried) {
     departures removed(*this);
-    const lock_guard lock(at.home.mutex);
+    const locked lock(*this, at.home, loading);
     return at.home.look(at.asked, mode, tried, removed.list);
   }
 
@@ -336,7 +367,7 @@ class loading_cache {
     const std::optional<std::uint64_t> weight = try_weigh(at.asked.key, got.landing);
     departures removed(*this);
     {
-      const lock_guard lock(at.home.mutex);
+      const locked lock(*this, at.home, loading);
       at.home.land(at.asked, mine, got, weight, removed.list);
     }
     mine->land(got.landing);
@@ -360,7 +391,7 @@ class loading_cache {
 
   result stale_or_failed(const place& at, const std::exception_ptr& error, const read_mode& mode) {
     departures removed(*this);
-    const lock_guard lock(at.home.mutex);
+    const locked lock(*this, at.home, loading);
     auto stale = at.home.fall_back(at.asked, mode, removed.list);
     if (!stale) return failure(error);
     stale->error = error;
@@ -399,7 +430,7 @@ class loading_cache {
     }
     abandon(at.asked.hash, planned.under_way);
     if (planned.answer.outcome == cache_outcome::hit) return true;
-    const lock_guard lock(at.home.mutex);
+    const locked lock(*this, at.home, loading);
     at.home.take_back_stale();
     return false;
   }
@@ -410,7 +441,7 @@ class loading_cache {
                    Loader& loader) noexcept {
     const place at = of_hash(asked);
     {
-      const lock_guard lock(at.home.mutex);
+      const locked lock(*this, at.home, loading);
       if (!at.home.begin_refresh(asked.hash, mine)) return;
     }
     fly(at, mine, loader, read_mode::snapshot());
@@ -418,7 +449,7 @@ class loading_cache {
 
   void abandon(std::uint64_t hash, const flight_ptr& mine) noexcept {
     shard& home = *shards_[(hash >> 32) % shards_.size()];
-    const lock_guard lock(home.mutex);
+    const locked lock(*this, home, loading);
     home.abandon(hash, mine);
   }
 
@@ -430,15 +461,16 @@ class loading_cache {
     std::erase_if(
         chosen, [&](const auto& each) { return each.value && !predicate(each.key, *each.value); });
     departures removed(*this);
-    const lock_guard lock(home.mutex);
+    const locked lock(*this, home, "loading_cache::invalidate_if");
     return home.invalidate_those(chosen, removed.list);
   }
 
-  static std::vector<typename shard::collected> collect(shard& home) {
-    const lock_guard lock(home.mutex);
+  std::vector<typename shard::collected> collect(shard& home) {
+    const locked lock(*this, home, "loading_cache::invalidate_if");
     return home.collect();
   }
 
+  mutable detail::usage use_;
   detail::cache_rules<Clock> rules_;
   poster background_;                           // empty: no background refreshes
   std::shared_ptr<detail::refresh_gate> gate_;  // null: no background refreshes
