@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -199,7 +200,11 @@ class supervisor {
       worker_.stop();
       return;
     }
-    log_.say(name + ": giving up what is not begun");
+    if (stops_ > 2) {
+      log_.say(name + ": ending at once; what is committed stays");
+      std::_Exit(static_cast<int>(exit_code::dependency));  // a sink that hangs cannot be joined
+    }
+    log_.say(name + ": giving up what is not begun; again to end at once");
     handler_.cut_short();
     worker_.hurry();
   }

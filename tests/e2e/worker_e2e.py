@@ -403,6 +403,26 @@ class Crash(WorkerCase):
         rows = read_sink(self.path("out.jsonl"))
         self.assertEqual(sorted(row["id"] for row in rows), list(range(1, count + 1)))
 
+    def test_a_third_signal_ends_a_run_whose_sink_hangs(self):
+        sink = self.path("out.fifo")
+        os.mkfifo(sink)
+        process = self.start("run", *sets({"events.source": "generate", "events.count": 1_000_000,
+                                           "sink.kind": "file", "sink.path": sink}))
+        reader = os.open(sink, os.O_RDONLY)  # opened, and never read from
+        try:
+            told = b""
+            while b"VX2007" not in told:  # the full queue is said although the sink hangs
+                told += process.stderr.readline()
+            for answer in (b"finishing what was read", b"giving up", b"ending at once"):
+                process.send_signal(signal.SIGTERM)
+                while answer not in told:
+                    line = process.stderr.readline()
+                    self.assertTrue(line, told)
+                    told += line
+            self.assertEqual(self.finish(process).code, 69)
+        finally:
+            os.close(reader)
+
     def test_a_source_that_disappears_while_it_is_read_loses_nothing(self):
         count = 20_000
         source = self.path("in.jsonl", events_text(count))

@@ -2,7 +2,7 @@
 // Use for: building an executable from parts of your own; veltrix-worker is one.
 // Not for: a library call that returns; run it from a loop that ticks.
 // Threads: the members are for one supervising thread; stop() and hurry() may come from any.
-// Progress: start() starts threads; tick() does I/O for configuration, positions and metrics.
+// Progress: start() starts threads; tick() does I/O for configuration and metrics.
 // Callbacks: parts, on the threads that event_pipeline.hpp names.
 // Exceptions: start() std::system_error if threads cannot be had; tick() std::bad_alloc.
 // Lifetime: parts and log outlive it; the destructor stops and waits.
@@ -24,6 +24,7 @@
 #include "../detail/sync.hpp"
 #include "../elastic_pool.hpp"
 #include "../snapshot_cell.hpp"
+#include "../stop_token.hpp"
 #include "concepts.hpp"
 #include "config.hpp"
 #include "event_pipeline.hpp"
@@ -84,9 +85,11 @@ class basic_worker {
   basic_worker(const basic_worker&) = delete;
   basic_worker& operator=(const basic_worker&) = delete;
   ~basic_worker() {
-    if (!source_thread_.joinable()) return;
-    hurry();
-    source_thread_.join();
+    if (source_thread_.joinable()) {
+      hurry();
+      source_thread_.join();
+    }
+    end_commits();
   }
 
   /// Starts the pool, the control thread and the source's thread.
@@ -108,16 +111,20 @@ class basic_worker {
       detail::raise(std::system_error(error, std::generic_category(),
                                       "basic_worker: the source's thread cannot be started"));
     }
+    const int refused = commit_thread_.start({.name = "vx-commit"}, [this] { run_commits(); });
+    if (refused != 0) {
+      detail::raise(std::system_error(refused, std::generic_category(),
+                                      "basic_worker: the commit thread cannot be started"));
+    }
   }
 
-  /// Does what is due: configuration, resize, positions, metrics. Call it about every 50 ms.
+  /// Does what is due: configuration, watching, metrics. Call it about every 50 ms.
   void tick() {
     const time_point now = steady_clock::now();
     const auto config = config_.load();
     if (take_due(next_poll_, now, milliseconds(*config, key::config_poll_ms))) poll_config();
     watch_pool(now);
     if (take_due(next_rate_, now, std::chrono::milliseconds(250))) measure(*config, now);
-    if (take_due(next_commit_, now, milliseconds(*config, key::commit_interval_ms))) checkpoint();
     if (take_due(next_metrics_, now, std::chrono::seconds(1))) export_metrics(now);
     watch_flow(now);
   }
@@ -137,6 +144,7 @@ class basic_worker {
   exit_code finish() {
     source_thread_.join();
     ended_ = pipeline_->finished_at();
+    end_commits();
     const bool saved = checkpoint();
     export_metrics(steady_clock::now());
     if (const auto failure = failure_.get(); failure.has_value()) {
@@ -149,8 +157,11 @@ class basic_worker {
   [[nodiscard]] worker_report report() const {
     worker_report now;
     pipeline_->describe(now);
-    now.committed = saved_.input;
-    now.sink_bytes = saved_.sink_bytes;
+    {
+      const detail::sync::lock_guard<detail::sync::mutex> lock(commit_mutex_);
+      now.committed = saved_.input;
+      now.sink_bytes = saved_.sink_bytes;
+    }
     describe_pool(now);
     now.config_generation = config_generation_;
     const auto config = config_.load();
@@ -359,9 +370,10 @@ class basic_worker {
     const double seconds = std::chrono::duration<double>(now - rated_at_).count();
     const double fresh = seconds > 0 ? static_cast<double>(done - rated_) / seconds : 0;
     rate_ = rate_ == 0 ? fresh : rate_ * 0.75 + fresh * 0.25;
-    if (done != rated_) progressed_at_ = now;
-    rated_ = done;
     rated_at_ = now;
+    if (done == rated_) return;  // stalled, not slow: the bound stays what it was
+    rated_ = done;
+    progressed_at_ = now;
     set_limits(config);
   }
 
@@ -419,7 +431,20 @@ class basic_worker {
                .next = "look at the handler and the sink, or raise workers.max_concurrency"});
   }
 
-  // --- positions ---
+  // --- positions, on a thread of their own: a sink that hangs must hang nothing else ---
+
+  void run_commits() {
+    while (!commit_stop_.stop_requested()) {
+      const duration pause = milliseconds(*config_.load(), key::commit_interval_ms);
+      steady_clock::sleep_until(steady_clock::now() + pause, commit_stop_.get_token());
+      checkpoint();
+    }
+  }
+
+  void end_commits() {
+    commit_stop_.request_stop();
+    if (commit_thread_.joinable()) commit_thread_.join();
+  }
 
   /// Everything before the position is written before the position is saved.
   bool checkpoint() {
@@ -446,8 +471,9 @@ class basic_worker {
       }
       return false;
     }
-    saved_ = record;
     saved_once_ = true;
+    const detail::sync::lock_guard<detail::sync::mutex> lock(commit_mutex_);
+    saved_ = record;
     return true;
   }
 
@@ -486,8 +512,8 @@ class basic_worker {
   // The supervising thread's own.
   time_point started_{}, ended_{}, last_tick_{}, rated_at_{}, progressed_at_{};
   time_point mismatch_since_{};
-  time_point next_poll_{}, next_rate_{}, next_commit_{}, next_metrics_{};
-  warning_timer mismatch_warning_, full_warning_, commit_warning_, metrics_warning_;
+  time_point next_poll_{}, next_rate_{}, next_metrics_{};
+  warning_timer mismatch_warning_, full_warning_, metrics_warning_;
   std::uint64_t config_generation_ = 1;
   std::uint64_t refusal_seen_ = 0;
   std::uint64_t reloads_accepted_ = 0, reloads_refused_ = 0, reloads_missing_ = 0;
@@ -499,15 +525,21 @@ class basic_worker {
   bool last_reload_good_ = true;
   bool refused_in_force_ = false;
   bool missing_said_ = false;
+
+  // The commit thread's, and after it the supervising thread's.
+  warning_timer commit_warning_;
   bool flush_failed_ = false;
   bool saved_once_ = false;
-  commit_record saved_;
+  mutable detail::sync::mutex commit_mutex_;  // guards writes of saved_; only checkpoint() writes
+  commit_record saved_;                       // guarded by commit_mutex_
+  stop_source commit_stop_;
 
   // In the order of their need: batches use the pipeline, the pool runs batches.
   std::optional<elastic_pool> pool_;
   std::optional<pool_keeper<elastic_pool>> keeper_;
   std::optional<pipeline_type> pipeline_;
   detail::sync::native_thread source_thread_;
+  detail::sync::native_thread commit_thread_;
 };
 
 }  // namespace VELTRIX_ABI

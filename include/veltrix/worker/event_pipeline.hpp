@@ -89,7 +89,7 @@ class event_pipeline {
     VELTRIX_CATCH_ALL {
       fail(exit_code::resource_limit, source_fault("an exception stopped the source"));
     }
-    paused_.store(false, detail::sync::relaxed);
+    unpause();
     lanes_.close();
     if (!lanes_.drain({.token = hurry_.get_token()})) static_cast<void>(lanes_.stop());
     finished_at_ = steady_clock::now();
@@ -121,7 +121,9 @@ class event_pipeline {
 
   [[nodiscard]] input_position position() const { return tracker_.position(); }
   [[nodiscard]] const worker_counters& counters() const noexcept { return counters_; }
-  [[nodiscard]] bool paused() const noexcept { return paused_.load(detail::sync::relaxed); }
+  [[nodiscard]] bool paused() const noexcept {
+    return paused_since_.load(detail::sync::relaxed) != 0;
+  }
 
   /// Fills in what the pipeline knows.
   void describe(worker_report& report) const {
@@ -132,7 +134,8 @@ class event_pipeline {
     report.in_flight_bytes = budget_.bytes();
     report.in_flight_bytes_limit = budget_.limit();
     report.paused = paused();
-    report.paused_seconds = static_cast<double>(counters_.pauses_ns.get()) / 1e9;
+    report.paused_seconds =
+        std::chrono::duration<double>(duration(counters_.pauses_ns.get()) + paused_for()).count();
     report.committed = tracker_.position();
     report.read = tracker_.read();
     const std::int64_t lag = lag_.load(detail::sync::relaxed);
@@ -222,13 +225,18 @@ class event_pipeline {
 
   void pause() {
     if (paused()) return;
-    paused_at_ = steady_clock::now();
-    paused_.store(true, detail::sync::relaxed);
+    paused_since_.store(steady_clock::now().time_since_epoch().count(), detail::sync::relaxed);
   }
   void unpause() {
     if (!paused()) return;
-    counters_.pauses_ns.add(static_cast<std::uint64_t>((steady_clock::now() - paused_at_).count()));
-    paused_.store(false, detail::sync::relaxed);
+    counters_.pauses_ns.add(static_cast<std::uint64_t>(paused_for().count()));
+    paused_since_.store(0, detail::sync::relaxed);
+  }
+  /// How long the pause lasts that goes on now.
+  [[nodiscard]] duration paused_for() const noexcept {
+    const std::int64_t since = paused_since_.load(detail::sync::relaxed);
+    if (since == 0) return duration::zero();
+    return steady_clock::now().time_since_epoch() - duration(since);
   }
 
   /// Lines that events.rate allows now; waits a little when it allows none.
@@ -560,7 +568,6 @@ class event_pipeline {
 
   // The source's thread only.
   std::vector<item> items_;
-  time_point paused_at_{};
   double paced_rate_ = 0;
   double paced_ = 0;
   time_point pace_from_{};
@@ -574,8 +581,8 @@ class event_pipeline {
   detail::sync::atomic<bool> broken_{false};
   // relaxed: it orders nothing; one thread wins.
   detail::sync::atomic<bool> letters_full_said_{false};
-  // relaxed: shown only.
-  detail::sync::atomic<bool> paused_{false};
+  // relaxed: shown only. Nanoseconds of the steady clock; 0: not paused.
+  detail::sync::atomic<std::int64_t> paused_since_{0};
   // relaxed: shown only.
   detail::sync::atomic<std::int64_t> lag_{-1};
   detail::sync::atomic<bool> finished_{false};
