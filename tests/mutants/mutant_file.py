@@ -16,7 +16,8 @@ take its place. A place may be changed in several files or spots: another `file:
 after a `+|` begins the next one. `tests:` names what may turn red, the cheapest first:
 
     name_test            tests/name_test.cpp
-    folder/name_test     tests/folder/name_test.cpp
+    model/name_test      tests/model/name_test.cpp, with the explorer
+    fuzz/name_fuzz       fuzz/name_fuzz.cpp, replaying its corpus and random inputs
     name_test@tsan       the same under another variant: checked, tsan, asan
     tidy                 tests/tidy.py over the changed copy
 
@@ -61,15 +62,24 @@ class Step:
     variant: str = "plain"
 
     @property
+    def kind(self):
+        """How it is built: a variant, model or fuzz."""
+        folder = os.path.dirname(self.test)
+        return folder if folder in ("model", "fuzz") else self.variant
+
+    @property
+    def source(self):
+        if self.test == "tidy":
+            return "tests/tidy.py"
+        return f"{self.test}.cpp" if self.kind == "fuzz" else f"tests/{self.test}.cpp"
+
+    @property
     def layer(self):
         """The layer that has noticed when this step turns red."""
         if self.test == "tidy":
             return "tidy"
-        if self.variant != "plain":
-            return self.variant
-        folder = os.path.dirname(self.test)
-        if folder in LAYERS:
-            return folder
+        if self.kind != "plain":
+            return self.kind
         if os.path.basename(self.test).startswith("linearizability"):
             return "lin"
         return "stress" if self.test.endswith("_stress_test") else "unit"

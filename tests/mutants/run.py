@@ -39,11 +39,25 @@ sys.path.insert(0, HERE)
 from mutant_file import ListError, load  # noqa: E402  (beside this file)
 
 COPIED = ("include", "tests", "worker", "fuzz")
-VARIANT_FLAGS = {
-    "plain": [],
-    "checked": ["-DVELTRIX_CHECKED=1"],
-    "tsan": ["-g1", "-fsanitize=thread"],
-    "asan": ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to build a step: flags, and the sources that are compiled once and linked to each."""
+    flags: tuple = ()
+    linked: tuple = ("tests/support/catch_main.cpp",)
+    arguments: tuple = ("--abort",)  # at the run: the first failure is enough
+
+
+KINDS = {
+    "plain": Kind(),
+    "checked": Kind(("-DVELTRIX_CHECKED=1",)),
+    "tsan": Kind(("-g1", "-fsanitize=thread")),
+    "asan": Kind(("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")),
+    "model": Kind(("-O2", "-DVELTRIX_MODEL=<model/instruments.hpp>"),
+                  ("tests/support/catch_main.cpp", "tests/model/engine.cpp",
+                   "tests/model/explore.cpp", "tests/model/fiber.cpp", "tests/model/heap.cpp")),
+    "fuzz": Kind((), ("fuzz/replay.cpp",), ("--random", "300", "--seed", "1")),
 }
 # What every test includes and no mutant changes: compiled once per variant.
 PRECOMPILED = ["support/catch.hpp", "algorithm", "atomic", "chrono", "cmath", "condition_variable",
@@ -84,7 +98,7 @@ class Workshop:
     def __init__(self, folder, options):
         self.folder = folder
         self.options = options
-        self.built = {}  # variant: whether its precompiled header and its main are there
+        self.built = {}  # kind: the objects that its steps share
 
     def copy(self):
         for name in COPIED:
@@ -95,10 +109,10 @@ class Workshop:
     def path(self, *parts):
         return os.path.join(self.folder, *parts)
 
-    def command(self, variant):
+    def command(self, kind):
         launcher = ["ccache"] if self.options.ccache else []
         return launcher + [self.options.compiler, "-std=c++20", *self.options.flags.split(), "-w",
-                           "-pthread", "-Iinclude", "-Itests", *VARIANT_FLAGS[variant],
+                           "-pthread", "-Iinclude", "-Itests", *KINDS[kind].flags,
                            '-DVELTRIX_TEST_DATA="tests/data"', '-DVELTRIX_SOURCE_DIR="."']
 
     def environment(self):
@@ -108,25 +122,30 @@ class Workshop:
             "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
             "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1"}
 
-    def compile(self, variant, more, seconds):
-        return ended(self.command(variant) + more, seconds, cwd=self.folder,
+    def compile(self, kind, more):
+        return ended(self.command(kind) + more, self.options.build_timeout, cwd=self.folder,
                      env=self.environment())
 
-    def prepare(self, variant):
-        """Compiles what no mutant changes: the framework's header and its main()."""
-        if variant in self.built:
-            return
-        os.makedirs(self.path("ready", variant))
-        ready = f"ready/{variant}"
+    def prepare(self, kind):
+        """Compiles what no mutant changes, once. Result: the objects to link."""
+        if kind in self.built:
+            return self.built[kind]
+        ready = f"ready/{kind}"
+        os.makedirs(self.path(ready))
         includes = "".join(f'#include "{name}"\n' if "/" in name else f"#include <{name}>\n"
                            for name in PRECOMPILED)
         replace_file(self.path(ready, "common.hpp"), includes)
-        for more in (["-x", "c++-header", f"{ready}/common.hpp", "-o", f"{ready}/common.hpp.gch"],
-                     ["-c", self.options.main, "-o", f"{ready}/main.o"]):
-            status, output = self.compile(variant, more, self.options.build_timeout)
+        commands = [["-x", "c++-header", f"{ready}/common.hpp", "-o", f"{ready}/common.hpp.gch"]]
+        objects = []
+        for source in KINDS[kind].linked:
+            objects.append(f"{ready}/{os.path.basename(source)}.o")
+            commands.append(["-c", source, "-o", objects[-1]])
+        for more in commands:
+            status, output = self.compile(kind, more)
             if status != 0:
-                raise RuntimeError(f"cannot build the test framework ({variant}):\n{output}")
-        self.built[variant] = True
+                raise RuntimeError(f"cannot build what the tests share ({kind}):\n{output}")
+        self.built[kind] = objects
+        return objects
 
     def run(self, step, seconds):
         """Builds and runs one step. `seconds`: for the run."""
@@ -143,26 +162,29 @@ class Workshop:
         return Outcome("timeout" if status is None else "fails", output.partition("\n")[0])
 
     def run_test(self, step, seconds):
-        self.prepare(step.variant)
-        ready = f"ready/{step.variant}"
+        objects = self.prepare(step.kind)
         status, output = self.compile(
-            step.variant, ["-include", f"{ready}/common.hpp", "-c", f"tests/{step.test}.cpp", "-o",
-                           "step.o"], self.options.build_timeout)
+            step.kind, ["-include", f"ready/{step.kind}/common.hpp", "-c", step.source, "-o",
+                        "step.o"])
         if status == 0:
-            status, output = self.compile(step.variant, ["step.o", f"{ready}/main.o", "-o", "step"],
-                                          self.options.build_timeout)
+            status, output = self.compile(step.kind, ["step.o", *objects, "-o", "step"])
         if status is None:
             return Outcome("timeout", "the build")
         if status != 0:
             return Outcome("does not compile", first_error(output))
         begun = time.monotonic()
-        status, output = ended([self.path("step"), "--abort"], seconds, cwd=self.folder,
-                               env=self.environment())
+        status, output = ended([self.path("step"), *self.arguments(step)], seconds,
+                               cwd=self.folder, env=self.environment())
         if status == 0:
             return Outcome(run_seconds=time.monotonic() - begun)
         if status is None:
             return Outcome("timeout", "the run")
         return Outcome("fails", first_failure(output) or f"exit status {status}")
+
+    def arguments(self, step):
+        corpus = f"fuzz/corpus/{os.path.basename(step.test).removesuffix('_fuzz')}"
+        more = step.kind == "fuzz" and os.path.isdir(self.path(corpus))
+        return [*KINDS[step.kind].arguments, *([corpus] if more else [])]
 
     def change(self, mutant):
         """Applies the mutant to the copy. Result: the files as they were, for put_back()."""
@@ -219,7 +241,6 @@ def arguments(given):
     add("--lists", help="the folder of the lists (default: tests/mutants of the tree)")
     add("--compiler", default=os.environ.get("CXX", "g++"))
     add("--flags", default="-O0", help="for the compiler; -O0 builds fastest")
-    add("--main", default="tests/support/catch_main.cpp", help="the source with main()")
     add("--build-timeout", type=float, default=300, metavar="SECONDS")
     add("--timeout", type=float, default=10, metavar="SECONDS",
         help="for a run, beside ten times what the unchanged tree took")
@@ -289,9 +310,8 @@ class Runner:
         for mutant in self.mutants:
             shop.put_back(shop.change(mutant))
             for step in mutant.steps:
-                source = f"tests/{step.test}." + ("py" if step.test == "tidy" else "cpp")
-                if not os.path.isfile(shop.path(source)):
-                    raise ListError(f"{mutant.place}: there is no {source}")
+                if not os.path.isfile(shop.path(step.source)):
+                    raise ListError(f"{mutant.place}: there is no {step.source}")
         self.free.put(shop)
 
     def check_green(self):

@@ -72,7 +72,7 @@ class RunnerTest(unittest.TestCase):
         os.makedirs(self.scratch)
         self.write("include/small.hpp", HEADER)
         self.write("tests/small_test.cpp", TEST)
-        self.write("tests/support/main.cpp", MAIN)
+        self.write("tests/support/catch_main.cpp", MAIN)
         self.write("tests/support/catch.hpp", "")
 
     def write(self, name, text):
@@ -87,8 +87,7 @@ class RunnerTest(unittest.TestCase):
         told = io.StringIO()
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
             status = run.main(["--root", self.root, "--scratch", self.scratch, "--jobs", "1",
-                               "--main", "tests/support/main.cpp", "--no-ccache",
-                               "--report", self.report, *more])
+                               "--no-ccache", "--report", self.report, *more])
         self.assertEqual(digest(self.root), before, "the tree itself was changed")
         self.assertEqual(os.listdir(self.scratch), [], "a copy was left behind")
         report = None
@@ -221,7 +220,7 @@ class ListTest(unittest.TestCase):
 
     def test_layers_follow_from_the_tests(self):
         layers = {"a_test": "unit", "a_stress_test": "stress", "a_test@tsan": "tsan",
-                  "model/a_test": "model", "linearizability_test": "lin", "tidy": "tidy"}
+                  "model/a_test": "model", "fuzz/a_fuzz": "fuzz", "linearizability_test": "lin", "tidy": "tidy"}
         for word, layer in layers.items():
             self.assertEqual(mutant_file.read_step(word, "here").layer, layer)
 
