@@ -253,6 +253,21 @@ TEST_CASE("bounded_queue push waits until a pop makes room") {
   CHECK(drained(queue) == std::vector{2});
 }
 
+TEST_CASE("bounded_queue calls a waiting pusher as soon as its item fits") {
+  bounded_queue<int> queue(holding(3));
+  for (int i = 0; i < 3; ++i)
+    CHECK(queue.push(i));
+  push_result answer{push_status::timed_out};
+  std::thread pusher([&] { answer = queue.push(3); });
+  REQUIRE(eventually([&] { return queue.stats().waiting_pushers == 1; }));
+  CHECK(*queue.pop() == 0);
+  CHECK(eventually([&] { return queue.size() == 3; }));  // two were inside all the time
+  queue.close();
+  pusher.join();
+  CHECK(answer);
+  CHECK(drained(queue) == std::vector{1, 2, 3});
+}
+
 TEST_CASE("bounded_queue serves waiting pushers in the order they came") {
   bounded_queue<int> queue(holding(1));
   CHECK(queue.push(0));
