@@ -550,6 +550,16 @@ TEST_CASE("rate_limiter saves no more than its burst over a quiet time") {
   CHECK_FALSE(limiter.try_acquire(now));
 }
 
+TEST_CASE("rate_limiter rounds its spacing up, never faster than asked") {
+  rate_limiter limiter({.per_second = 3});
+  const time_point start{1h};
+  time_point last = start;
+  for (int i = 0; i < 4; ++i)
+    last = limiter.reserve({.now = start}).start_at;
+  CHECK(last >= start + 1s);
+  CHECK(last <= start + 1s + 3ns);
+}
+
 TEST_CASE("rate_limiter keeps its bound at the end of time, and refuses bad options") {
   rate_limiter limiter({.per_second = 0.001, .burst = 1});
   CHECK_FALSE(limiter.reserve({.now = veltrix::no_deadline}).granted);
@@ -573,6 +583,15 @@ TEST_CASE("bulkhead gives out its places once each and takes them back") {
   first.leave();
   CHECK(places.in_use() == 1);
   second = bulkhead::permit();
+  CHECK(places.in_use() == 0);
+  first = places.try_enter();
+  {
+    bulkhead::permit moved(std::move(first));
+    CHECK(moved);
+    CHECK(places.in_use() == 1);
+  }
+  CHECK(places.in_use() == 0);
+  first.leave();  // it was moved from
   CHECK(places.in_use() == 0);
   CHECK(refusal([] { bulkhead none(0); }) ==
         "veltrix: bulkhead: limit: got 0, allowed 1 to 1000000; nothing was built; correct the "
