@@ -210,6 +210,10 @@ TEST_CASE("retry makes no attempt at or after the deadline") {
   CHECK(never.made.empty());
   CHECK(told.message() ==
         "veltrix: retry: deadline after 0 attempts; allowed 0 s in all; nothing is left of it");
+
+  late.within(clock.at);  // at the deadline itself
+  CHECK((deadline{1s} | steady_retry).run(late, never).attempts() == 0);
+  CHECK(never.made.empty());
 }
 
 TEST_CASE("retry defaults are three attempts and full jitter from 100 ms to 1 s") {
@@ -582,6 +586,17 @@ TEST_CASE("retry takes a place in a bulkhead for the attempt only") {
   });
   CHECK(told);
   CHECK(places.in_use() == 0);
+
+  struct watching_clock : script_clock {
+    bulkhead* places = nullptr;
+    bool sleep_until(time_point until, const stop_token& token) {
+      CHECK(places->in_use() == 0);
+      return script_clock::sleep_until(until, token);
+    }
+  } watching;
+  watching.places = &places;
+  CHECK_FALSE(policy.run(env{watching}, [] { return false; }));
+  CHECK(watching.sleeps.size() == 3);
 }
 
 TEST_CASE("retry waits for its turn at a rate limiter, inside the deadline") {
