@@ -25,6 +25,10 @@ TEST_CASE("stop_token does not run an ended callback") {
   stop_token_cases::ended_callback_does_not_run();
 }
 
+TEST_CASE("stop_token runs no callback that ended beside an ended one") {
+  stop_token_cases::neighbours_of_an_ended_callback_end_as_well();
+}
+
 TEST_CASE("stop_token lets a callback end itself and others") {
   stop_token_cases::callback_may_end_itself_and_others();
 }

@@ -119,6 +119,24 @@ inline void ended_callback_does_not_run() {
   CHECK(runs == 2);
 }
 
+inline void neighbours_of_an_ended_callback_end_as_well() {
+  stop_source source;
+  int runs = 0;
+  const auto count = [&] { ++runs; };
+  using counter = stop_callback<decltype(count)>;
+  for (const bool forwards : {true, false}) {
+    std::unique_ptr<counter> four[4];
+    for (auto& each : four)
+      each = std::make_unique<counter>(source.get_token(), count);
+    four[forwards ? 1 : 2].reset();
+    four[forwards ? 2 : 1].reset();
+    four[0].reset();
+    if (forwards) continue;  // the last one ends, and nothing is left
+    source.request_stop();
+    CHECK(runs == 1);
+  }
+}
+
 struct ender {
   std::unique_ptr<stop_callback<ender>>* which;
   int* runs;
