@@ -157,6 +157,28 @@ TEST_CASE("event_pipeline stops before a bad line with 65 when told so, all befo
   require_all_in_order(all, 99);
 }
 
+TEST_CASE("event_pipeline stops before the first of several bad lines in a block") {
+  bench all({"events.on_invalid=stop"});
+  all.source.count = 100;
+  all.source.per_block = 50;
+  all.source.bad_every = 10;
+  const worker_report report = all.run();
+  REQUIRE(all.failure.failed());
+  CHECK(report.committed == input_position{9, 90});
+  require_all_in_order(all, 9);
+}
+
+TEST_CASE("event_pipeline is done with a block that has no event, and has its memory back") {
+  bench all({"events.on_invalid=drop"});
+  all.source.count = 1'000;
+  all.source.per_block = 10;
+  all.source.bad_every = 1;
+  const worker_report report = all.run();
+  CHECK(report.invalid() == 1'000);
+  CHECK(report.committed == input_position{1'000, 10'000});
+  CHECK(report.in_flight_bytes == 0);
+}
+
 TEST_CASE("event_pipeline makes a dead letter of an event whose handler throws") {
   bench all({}, calling_handler([](const event& each) {
               if (each.number % 50 == 0) throw std::runtime_error("no answer");

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "veltrix/worker/pool_keeper.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -43,6 +45,22 @@ TEST_CASE("pool_keeper resizes by the difference and says the answer in one line
   CHECK(lines.all().find("resize 4 -> 9: ack in ") != std::string::npos);
   CHECK(lines.all().find(", running 9 (generation 2)") != std::string::npos);
   CHECK(lines.all().find("resize 9 -> 2: ack in ") != std::string::npos);
+}
+
+TEST_CASE("pool_keeper asks for a new size at once, not at its next tick") {
+  elastic_pool pool(2);
+  kept_lines lines;
+  pool_keeper<elastic_pool> keeper(pool, lines.log, {.workers = 2, .config_generation = 1});
+  veltrix::duration fastest = veltrix::duration::max();
+  for (std::uint64_t round = 1; round <= 4; ++round) {
+    const veltrix::time_point begun = veltrix::steady_clock::now();
+    keeper.want({.workers = round % 2 == 0 ? 2 : 3, .config_generation = round + 1});
+    await(keeper, [&](const keeper_state& now) { return now.counts.ack == round; });
+    // The first may come before the keeper's first look.
+    if (round > 1) fastest = std::min(fastest, veltrix::steady_clock::now() - begun);
+  }
+  // After an answer the keeper looks again in half a second, unless it is told.
+  CHECK(fastest < std::chrono::milliseconds(250));
 }
 
 TEST_CASE("pool_keeper says a refusal once, with its limit, and holds until another wish") {
