@@ -115,7 +115,8 @@ void require_linearizable(const char* name, full_policy policy, const rounds_opt
 }  // namespace
 
 TEST_CASE("bounded_queue try_push and try_pop are linearizable under each policy") {
-  const rounds_options options{.calls = 150, .rounds = scale(600), .seed = 81};
+  const rounds_options options{
+      .calls = 150, .rounds = scale(600), .seed = 81, .longest = std::chrono::milliseconds(500)};
   require_linearizable("bounded_queue, block", full_policy::block, options, try_call);
   require_linearizable("bounded_queue, reject", full_policy::reject, options, try_call);
   require_linearizable("bounded_queue, drop_newest", full_policy::drop_newest, options, try_call);

@@ -145,7 +145,7 @@ TEST_CASE("concurrent_map operations on one key are linearizable, all of them to
   INFO("seed " << options.seed << "\n" << result.last.report);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
-  REQUIRE(result.operations == options.rounds * options.threads * options.calls);
+  REQUIRE(result.operations == result.rounds * options.threads * options.calls);
 }
 
 TEST_CASE("concurrent_map operations on one key are linearizable by a counter's stamps") {

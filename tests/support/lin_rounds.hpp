@@ -79,6 +79,8 @@ struct rounds_options {
   std::uint64_t seed = 1;
   stamp_source source = stamp_source::clock;
   std::size_t yield_one_in = 16;  ///< see recorder_options
+  /// No round begins later than this: on a busy machine each yield costs somebody else's time.
+  std::chrono::milliseconds longest{2'000};
 };
 
 /// What the rounds came to.
@@ -130,7 +132,8 @@ rounds_result<event_of<Spec>> run_rounds(const Spec& spec, const rounds_options&
       step(*subject, records.of(self), random);
   });
   rounds_result<event_of<Spec>> result;
-  for (; round < options.rounds && result; ++round) {
+  const auto last_start = clock::now() + options.longest;
+  for (; round < options.rounds && result && clock::now() < last_start; ++round) {
     records.clear();
     subject = make();
     threads.round();
