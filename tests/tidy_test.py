@@ -236,6 +236,9 @@ PLANTS: dict[str, list[Plant]] = {
     "layout-macro": [Plant(MAP, "  int count_ = 0;",
                            "#if VELTRIX_CHECKED\n  int extra_ = 0;\n#endif\n  int count_ = 0;",
                            (MAP, "extra_"))],
+    "model-place": [Plant(MAP, "  int count_ = 0;",
+                          "#if defined(VELTRIX_MODEL)\n#endif\n  int count_ = 0;",
+                          (MAP, "VELTRIX_MODEL"))],
     "header-block": [
         Plant(CELL, "// Progress: blocking.\n", "", (CELL, "// Callbacks:")),
         Plant(CELL, "// Threads: any.\n// Progress: blocking.\n",

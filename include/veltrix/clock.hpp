@@ -59,7 +59,7 @@ concept sleeper =
 /// The machine's monotonic clock. Stateless; copies are equal.
 struct steady_clock {
   [[nodiscard]] static time_point now() noexcept {
-    return std::chrono::time_point_cast<duration>(std::chrono::steady_clock::now());
+    return std::chrono::time_point_cast<duration>(detail::sync::steady_now());
   }
 
   /// Blocks until `until` (true) or until `token` stops (false). Blocking.

@@ -160,6 +160,8 @@ def layout_macro(tree):
     for source in tree.headers:
         modes = [macro for macro in ("VELTRIX_CHECKED", "VELTRIX_MODEL", "VELTRIX_TSAN")
                  if macro in source.code]
+        if source.path == BASE + SEAM:
+            modes = [macro for macro in modes if macro != "VELTRIX_MODEL"]  # replaces whole types
         for macro in modes:
             lines = _conditional_lines(source, macro)
             for offset, head, _, _ in source.structure.members:
@@ -168,3 +170,17 @@ def layout_macro(tree):
                         r"(?:static|using|friend|typedef|template)\b", head):
                     yield (source.path, line, f"a data member under {macro}",
                            "keep the member in every mode")
+
+
+_MODEL_PLACES = {SEAM, "version.hpp", "stop_token.hpp"}
+
+
+@rule("model-place", "Only the seam, the version and the choice of a stop_token know of the mode in "
+                     "which tests explore interleavings.")
+def model_place(tree):
+    for source in tree.headers:
+        if source.path in {BASE + place for place in _MODEL_PLACES}:
+            continue
+        for line, _ in _found(source, r"\bVELTRIX_MODEL\b"):
+            yield (source.path, line, "VELTRIX_MODEL outside of the seam",
+                   "put what differs behind a name of detail/sync.hpp")

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "config.hpp"
+#include "sync.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
@@ -44,10 +45,10 @@ class keyed_frame {
   bool came_back = false;  ///< posting: the run was called or dropped before try_post() returned
 
  private:
-  static keyed_frame*& innermost() noexcept {
-    static thread_local keyed_frame* frame = nullptr;
-    return frame;
-  }
+  struct chain {
+    keyed_frame* innermost = nullptr;
+  };
+  static keyed_frame*& innermost() noexcept { return sync::per_thread<chain>().innermost; }
 
   const void* const owner_;
   const role doing_;

@@ -297,7 +297,7 @@ class pool_core {
   // --- a worker's life ---------------------------------------------------------------------------
 
   void live(pool_worker& self) noexcept {
-    self.number = this_thread_number();
+    self.number = sync::this_thread_number();
     if (!passes_gate(self)) return;  // its batch failed; grow() joins it
     this_worker().pool = this;
     call_hook(options_.on_start, self);

@@ -82,10 +82,10 @@ class locked_scope {
 
  private:
   friend class operation_scope;
-  static locked_scope*& innermost() noexcept {
-    static thread_local locked_scope* scope = nullptr;
-    return scope;
-  }
+  struct chain {
+    locked_scope* innermost = nullptr;
+  };
+  static locked_scope*& innermost() noexcept { return sync::per_thread<chain>().innermost; }
 
   const usage* object_ = nullptr;    // own thread only, as the two below
   const char* operation_ = nullptr;  // static text

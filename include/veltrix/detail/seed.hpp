@@ -29,6 +29,7 @@ namespace detail {
 /// Entropy of this process: the kernel's, or two clocks where the kernel has none ready. No address
 /// goes into it, so a seed that leaks tells nothing of the memory's layout.
 inline std::uint64_t process_entropy() noexcept {
+  if constexpr (sync::repeatable) return 1;
   std::uint64_t drawn = 0;
 #if defined(__linux__)
   if (::getrandom(&drawn, sizeof drawn, GRND_NONBLOCK) == static_cast<ssize_t>(sizeof drawn)) {

@@ -57,7 +57,7 @@ bool wait_registered(sync::unique_lock<sync::mutex>& lock, sync::condition_varia
   while (!ready() && !token.stop_requested()) {
     if (deadline == std::chrono::steady_clock::time_point::max()) {
       condition.wait(lock);  // woken by whoever makes ready() true, and by stop_wakes
-    } else if (std::chrono::steady_clock::now() >= deadline) {
+    } else if (sync::steady_now() >= deadline) {
       return true;  // asked first: libc++ overflows on deadlines far in the past
     } else {
       condition.wait_until(lock, deadline);  // woken by the same; at the latest by the deadline

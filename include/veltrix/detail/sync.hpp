@@ -32,12 +32,17 @@
 #include <unistd.h>
 #endif
 
+// Tests that explore interleavings give a header of their own here (-DVELTRIX_MODEL=<name>), with
+// instrumented types of the same names. Nothing else in the library knows of it, and the inline
+// namespace differs, so that no object of one mode ever meets the other.
+#if defined(VELTRIX_MODEL)
+#include VELTRIX_MODEL
+#endif
+
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail::sync {
 
-template <class T>
-using atomic = std::atomic<T>;
 using memory_order = std::memory_order;
 inline constexpr memory_order relaxed = std::memory_order_relaxed;
 inline constexpr memory_order acquire = std::memory_order_acquire;
@@ -45,6 +50,42 @@ inline constexpr memory_order release = std::memory_order_release;
 inline constexpr memory_order acq_rel = std::memory_order_acq_rel;
 inline constexpr memory_order seq_cst = std::memory_order_seq_cst;
 
+inline constexpr std::defer_lock_t defer_lock{};
+inline constexpr std::try_to_lock_t try_to_lock{};
+
+#if defined(VELTRIX_MODEL)
+using veltrix_model::asymmetric_fence_heavy;
+using veltrix_model::asymmetric_fence_light;
+using veltrix_model::asymmetric_fence_mode;
+using veltrix_model::atomic;
+using veltrix_model::condition_variable;
+using veltrix_model::fence_mode;
+using veltrix_model::lock_guard;
+using veltrix_model::mutex;
+using veltrix_model::native_thread;
+using veltrix_model::per_thread;
+using veltrix_model::steady_now;
+using veltrix_model::this_thread_id;
+using veltrix_model::this_thread_number;
+using veltrix_model::thread_id;
+using veltrix_model::thread_is_listed;
+using veltrix_model::unique_lock;
+using veltrix_model::var;
+using veltrix_model::yield;
+inline void spin_pause() noexcept {
+  veltrix_model::yield();
+}
+inline unsigned hardware_threads() noexcept {
+  return 2;
+}
+/// What an execution draws must be the same each time.
+inline constexpr bool repeatable = true;
+#else
+template <class T>
+using atomic = std::atomic<T>;
+/// Plain data that threads share under a lock or an order: a place for a race detector to look.
+template <class T>
+using var = T;
 using mutex = std::mutex;
 using shared_mutex = std::shared_mutex;
 using condition_variable = std::condition_variable;
@@ -54,10 +95,21 @@ template <class Mutex>
 using unique_lock = std::unique_lock<Mutex>;
 template <class Mutex>
 using shared_lock = std::shared_lock<Mutex>;
-inline constexpr std::defer_lock_t defer_lock{};
-inline constexpr std::try_to_lock_t try_to_lock{};
+inline constexpr bool repeatable = false;
 
 using thread_id = std::thread::id;
+
+/// The machine's monotonic time.
+inline std::chrono::steady_clock::time_point steady_now() noexcept {
+  return std::chrono::steady_clock::now();
+}
+
+/// The calling thread's own value for `Tag`, made by Tag() at its first use.
+template <class Tag>
+Tag& per_thread() noexcept {
+  static thread_local Tag mine;
+  return mine;
+}
 
 /// The calling thread's id.
 inline thread_id this_thread_id() noexcept {
@@ -166,6 +218,8 @@ inline void asymmetric_fence_heavy(fence_mode mode) noexcept {
   }
 }
 
+#endif
+
 /// What start() gives the new thread.
 struct thread_options {
   const char* name = nullptr;   ///< copied, at most 15 bytes; null keeps the parent's name
@@ -193,6 +247,26 @@ inline void name_this_thread(const char* name) noexcept {
   static_cast<void>(name);
 #endif
 }
+
+#if !defined(VELTRIX_MODEL)
+#if defined(__linux__)
+/// The kernel's number of the calling thread.
+inline long this_thread_number() noexcept {
+  return ::syscall(SYS_gettid);
+}
+
+/// Whether the kernel still lists the thread in this process.
+inline bool thread_is_listed(long number) noexcept {
+  return ::syscall(SYS_tgkill, static_cast<long>(::getpid()), number, 0L) == 0 || errno != ESRCH;
+}
+#else
+inline long this_thread_number() noexcept {
+  return 0;
+}
+inline bool thread_is_listed(long) noexcept {
+  return false;  // nothing to ask: the join that follows is the answer
+}
+#endif
 
 /// A thread whose start can fail with a number instead of an exception. Join it before it ends.
 class native_thread {
@@ -278,6 +352,7 @@ class native_thread {
 #endif
   bool joinable_ = false;  // owner's thread only
 };
+#endif
 
 }  // namespace detail::sync
 }  // namespace VELTRIX_ABI

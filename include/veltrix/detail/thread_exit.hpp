@@ -17,34 +17,14 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-#if defined(__linux__)
 using thread_number = long;
-
-/// The kernel's number of the calling thread.
-inline thread_number this_thread_number() noexcept {
-  return ::syscall(SYS_gettid);
-}
-
-/// Whether the kernel still lists the thread in this process.
-inline bool thread_is_listed(thread_number number) noexcept {
-  return ::syscall(SYS_tgkill, static_cast<long>(::getpid()), number, 0L) == 0 || errno != ESRCH;
-}
-#else
-using thread_number = long;
-inline thread_number this_thread_number() noexcept {
-  return 0;
-}
-inline bool thread_is_listed(thread_number) noexcept {
-  return false;  // nothing to ask: the join that follows is the answer
-}
-#endif
 
 /// Waits until the thread is no longer listed. Polls: the kernel offers no wake-up this late in a
 /// thread's life, which ends within microseconds of its last line.
 /// @return false when the deadline passed first
 inline bool await_thread_exit(thread_number number, time_point deadline) {
   constexpr int looks_before_sleep = 200;
-  for (int looks = 0; thread_is_listed(number); ++looks) {
+  for (int looks = 0; sync::thread_is_listed(number); ++looks) {
     const time_point now = steady_clock::now();
     if (now >= deadline) return false;
     if (looks < looks_before_sleep) {

@@ -10,7 +10,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include "config.hpp"
+#include "sync.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
@@ -23,8 +23,7 @@ struct worker_identity {
 
 /// The calling thread's.
 inline worker_identity& this_worker() noexcept {
-  static thread_local worker_identity mine;
-  return mine;
+  return sync::per_thread<worker_identity>();
 }
 
 }  // namespace detail
