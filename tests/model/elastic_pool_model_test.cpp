@@ -1,0 +1,110 @@
+// elastic_pool explored: tasks run once, parked workers are woken, resizes are acknowledged by what
+// runs, and stop() ends them all.
+// SPDX-License-Identifier: BSL-1.0
+#include "model/support.hpp"
+#include "veltrix/elastic_pool.hpp"
+
+namespace {
+
+using namespace veltrix_model;
+using veltrix::elastic_pool;
+
+exploration to(int preemptions, std::uint64_t most = 400'000) {
+  exploration wanted{{.preemptions = preemptions}};
+  wanted.most_schedules = most;
+  return wanted;
+}
+
+}  // namespace
+
+TEST_CASE("elastic_pool model: a parked worker is woken for each post") {
+  const auto body = [] {
+    atomic<int> ran = 0;
+    {
+      elastic_pool pool(1);
+      require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })), "taken");
+      require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })), "taken");
+      require(bool(pool.drain()), "drained");
+      require(ran.load(std::memory_order_relaxed) == 2, "both ran once before drain answered");
+    }
+  };
+  check_exhausted("elastic_pool park/wake 1 worker, bound 2", explore(to(2), body));
+}
+
+TEST_CASE("elastic_pool model: two workers and two posters") {
+  const auto body = [] {
+    atomic<int> ran = 0;
+    elastic_pool pool(2);
+    const auto post = [&] {
+      require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })), "taken");
+    };
+    together(post, post);
+    pool.stop();
+    require(ran.load(std::memory_order_relaxed) == 2, "stop() ran what was accepted");
+  };
+  check_exhausted("elastic_pool 2 workers, 2 posters, bound 1", explore(to(1), body));
+  check_searched("elastic_pool 2 workers, 2 posters, bound 2", explore(to(2), body), 400'000);
+}
+
+TEST_CASE("elastic_pool model: growing and shrinking beside a post loses nothing") {
+  const auto body = [] {
+    atomic<int> ran = 0;
+    elastic_pool pool(1, {.max_workers = 3});
+    together(
+        [&] {
+          const auto grown = pool.resize_to(2);
+          require(bool(grown) && grown.running == 2, "two run when it is acknowledged");
+          const auto shrunk = pool.resize_to(1);
+          require(bool(shrunk) && shrunk.running == 1, "one runs when it is acknowledged");
+        },
+        [&] {
+          require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })), "taken");
+        });
+    pool.stop();
+    require(ran.load(std::memory_order_relaxed) == 1, "the task ran once");
+    require(pool.stats().running == 0, "nobody is left");
+  };
+  check_exhausted("elastic_pool resize 1-2-1 beside a post, bound 1", explore(to(1), body));
+  check_searched("elastic_pool resize 1-2-1 beside a post, bound 2", explore(to(2), body), 400'000);
+}
+
+TEST_CASE("elastic_pool model: a resize and a stop meet") {
+  const auto body = [] {
+    elastic_pool pool(1, {.max_workers = 3});
+    together([&] { static_cast<void>(pool.resize_to(2)); }, [&] { pool.stop(); });
+    require(pool.stats().running == 0, "nobody is left");
+    require(!pool.post([] {}), "closed");
+  };
+  check_exhausted("elastic_pool resize/stop, bound 1", explore(to(1), body));
+  check_searched("elastic_pool resize/stop, bound 2", explore(to(2), body), 400'000);
+}
+
+TEST_CASE("elastic_pool model: a task's result reaches its handle") {
+  const auto body = [] {
+    elastic_pool pool(1);
+    var<int> given = 0;
+    auto handle = pool.submit([&] {
+      given = 41;
+      return 1;
+    });
+    require(handle.get() + given == 42, "what the task wrote is seen");
+  };
+  check_exhausted("elastic_pool submit/get, bound 2", explore(to(2), body));
+}
+
+TEST_CASE("elastic_pool model: sampled deep, with a growth under load") {
+  exploration sample = to(-1, 30'000);
+  sample.how = search_kind::priorities;
+  const findings seen = explore(sample, [] {
+    atomic<int> ran = 0;
+    elastic_pool pool(1, {.max_workers = 3});
+    const auto post = [&] {
+      for (int i = 0; i < 2; ++i)
+        require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })), "taken");
+    };
+    together(post, post, [&] { require(bool(pool.resize_by(1)), "grown"); });
+    pool.stop();
+    require(ran.load(std::memory_order_relaxed) == 4, "each task ran once");
+  });
+  check_sampled("elastic_pool growth under load, by priorities", seen, 30'000);
+}
