@@ -107,7 +107,7 @@ void require_linearizable(const char* name, full_policy policy, const rounds_opt
       spec{.capacity = capacity, .policy = when}, options,
       [policy] { return make(policy, capacity); }, step);
   result.print(name);
-  INFO("seed " << options.seed << "\n" << result.last.report);
+  INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
 }

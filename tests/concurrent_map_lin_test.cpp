@@ -142,7 +142,7 @@ TEST_CASE("concurrent_map operations on one key are linearizable, all of them to
       map_spec{}, options,
       [] { return std::make_unique<number_map>(concurrent_map_options{.shards = 2}); }, any_call);
   result.print("concurrent_map, all operations, clock");
-  INFO("seed " << options.seed << "\n" << result.last.report);
+  INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
   REQUIRE(result.operations == result.rounds * options.threads * options.calls);
@@ -155,7 +155,7 @@ TEST_CASE("concurrent_map operations on one key are linearizable by a counter's 
       map_spec{}, options,
       [] { return std::make_unique<number_map>(concurrent_map_options{.shards = 1}); }, any_call);
   result.print("concurrent_map, all operations, counter");
-  INFO("seed " << options.seed << "\n" << result.last.report);
+  INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
 }
@@ -177,7 +177,7 @@ TEST_CASE("concurrent_map operations on one key are linearizable while tables gr
         }
       });
   result.print("concurrent_map, with rehashes");
-  INFO("seed " << options.seed << "\n" << result.last.report);
+  INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
 }
@@ -205,7 +205,7 @@ TEST_CASE("concurrent_map erase_if over all keys is linearizable for each of the
         }
       });
   result.print("concurrent_map, with erase_if over all");
-  INFO("seed " << options.seed << "\n" << result.last.report);
+  INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
 }

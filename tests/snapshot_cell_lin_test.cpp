@@ -103,7 +103,7 @@ template <class Make, class Step>
 void require_linearizable(const char* name, const rounds_options& options, Make making, Step step) {
   const auto result = run_rounds(spec{}, options, making, step);
   result.print(name);
-  INFO("seed " << options.seed << "\n" << result.last.report);
+  INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
 }

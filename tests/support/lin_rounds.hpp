@@ -94,11 +94,12 @@ struct rounds_result {
 
   [[nodiscard]] explicit operator bool() const { return static_cast<bool>(last); }
 
-  /// Tells the totals to whoever reads the output.
+  /// Tells the totals to whoever reads the output, and a failure in lines that nobody wraps.
   void print(const char* what) const {
     const double rate = static_cast<double>(operations) / (check_seconds > 0 ? check_seconds : 1);
     std::printf("%s: %zu operations checked in %zu rounds, %zu overlapping, %.2f M operations/s\n",
                 what, operations, rounds, overlapping, rate / 1e6);
+    std::fputs(last.report.c_str(), stdout);
     std::fflush(stdout);
   }
 };
