@@ -101,6 +101,14 @@ TEST_CASE("json_parser refuses what is not JSON to the last byte, also where nob
            head + R"("x\q":1})",
            head + R"("x":"unclosed})",
            head + R"("x":"a"b})",
+           head + R"("x":"a":"b"})",
+           head + R"("x":"a":"b"} })",
+           head + R"("x":["a":1]})",
+           head + R"("x":["a":1]]})",
+           R"(["a":1])",
+           "[1] ]",
+           "[01]",
+           "1e",
            head + "\"x\":\"\x01\"}",
            head + R"("x":')" + "a'}",
        }) {
@@ -125,7 +133,8 @@ TEST_CASE("json_parser tells bad UTF-8, other JSON and broken rules apart") {
   const std::string time = R"("ts":"2015-07-29T17:41:44Z")";
   CHECK(one.parse("{\"id\":1," + time + ",\"key\":\"\xff\"}") == fault_kind::not_utf8);
   CHECK(one.parse("\xc3\x28") == fault_kind::not_utf8);
-  for (const char* line : {"[1,2]", "17", "\"x\"", "null", "true", " [ ] "}) {
+  for (const char* line : {"[1,2]", "17", "\"x\"", "null", "true", " [ ] ", "99999999999999999999",
+                           " -1e999\r", "[18446744073709551616, 1e400]"}) {
     INFO(line);
     CHECK(one.parse(line) == fault_kind::not_an_object);
   }

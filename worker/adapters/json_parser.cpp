@@ -86,7 +86,7 @@ class line_reader {
     if (started != simdjson::SUCCESS) return failed(started);
     ondemand::json_type type{};
     if (const auto error = document.type().get(type); error != 0) return failed(error);
-    if (type != ondemand::json_type::object) return not_object(line);
+    if (type != ondemand::json_type::object) return not_object(document, type, line);
     ondemand::object object;
     if (const auto error = document.get_object().get(object); error != 0) return failed(error);
     checker_.begin();
@@ -166,7 +166,11 @@ class line_reader {
     const std::string_view inside = token.substr(1, token.size() - 2);
     if (std::memchr(inside.data(), '\\', inside.size()) == nullptr) {
       seen.text = inside;
-      return fault_kind::none;
+      // Taken, not passed over: simdjson would take a string it passes over for a key if a colon
+      // follows, and so let `"a":"b":"c"` through.
+      ondemand::raw_json_string taken;
+      const auto error = value.get_raw_json_string().get(taken);
+      return error == simdjson::SUCCESS ? fault_kind::none : failed(error);
     }
     std::string_view unescaped;
     if (const auto error = value.get_string().get(unescaped); error != 0) return failed(error);
@@ -214,12 +218,33 @@ class line_reader {
     return fault_kind::none;
   }
 
-  /// An array or a scalar is a fault of its own, but only if it is JSON.
-  fault_kind not_object(std::string_view line) {
+  /// An array or a scalar is a fault of its own, but only if it is JSON. Numbers are judged here:
+  /// the DOM refuses those that do not fit its types.
+  fault_kind not_object(ondemand::document& document, ondemand::json_type type,
+                        std::string_view line) {
+    fault_kind fault = fault_kind::none;
+    if (type == ondemand::json_type::array) {
+      fault = read_array(document);
+    } else if (type == ondemand::json_type::number) {
+      field_value ignored;
+      fault = read_number(trimmed(line.substr(line.find_first_not_of(" \t\r"))), ignored);
+    } else {
+      simdjson::dom::parser whole;
+      const auto error = whole.parse(line.data(), line.size()).error();
+      if (error != simdjson::SUCCESS) fault = failed(error);
+    }
+    if (fault != fault_kind::none) return fault;
     error_ = "the line is not a JSON object";
-    simdjson::dom::parser whole;
-    const auto error = whole.parse(line.data(), line.size()).error();
-    return error == simdjson::SUCCESS ? fault_kind::not_an_object : failed(error);
+    return fault_kind::not_an_object;
+  }
+
+  fault_kind read_array(ondemand::document& document) {
+    ondemand::value whole;
+    if (const auto error = document.get_value().get(whole); error != 0) return failed(error);
+    const fault_kind fault = walk_array(whole, deepest);
+    if (fault != fault_kind::none) return fault;
+    const bool ended = document.current_location().error() != simdjson::SUCCESS;
+    return ended ? fault_kind::none : failed("bytes follow the array");
   }
 
   fault_kind failed(simdjson::error_code error) {
