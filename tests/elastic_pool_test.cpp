@@ -565,6 +565,48 @@ TEST_CASE("task_group waits for its tickets, however they are spent") {
   CHECK(waited.load());
 }
 
+TEST_CASE("task_group wakes its waiter when the last ticket is spent elsewhere") {
+  elastic_pool pool(1);
+  for (std::size_t round = 0; round < veltrix_test::scale(200); ++round) {
+    task_group group(pool);
+    std::atomic<bool> spent{false};
+    std::thread spender([&spent, last = group.take_ticket()]() mutable {
+      for (int i = 0; i < 50; ++i)  // time for the waiter to fall asleep
+        std::this_thread::yield();
+      spent = true;
+      std::move(last).finish();
+    });
+    group.wait();
+    CHECK(spent.load());
+    spender.join();
+  }
+}
+
+TEST_CASE("task_group waits until a task's capture is gone") {
+  struct slow_end {
+    std::shared_ptr<std::atomic<bool>> gone;
+    ~slow_end() {
+      if (!gone) return;
+      for (int i = 0; i < 100; ++i)
+        std::this_thread::yield();
+      *gone = true;
+    }
+    explicit slow_end(std::shared_ptr<std::atomic<bool>> flag) : gone(std::move(flag)) {}
+    slow_end(slow_end&& other) noexcept = default;
+  };
+  elastic_pool pool(1);
+  for (std::size_t round = 0; round < veltrix_test::scale(50); ++round) {
+    const auto gone = std::make_shared<std::atomic<bool>>(false);
+    std::atomic<bool> begun{false};
+    task_group group(pool);
+    group.run([&begun, held = slow_end(gone)] { begun = true; });
+    while (!begun)  // by the worker: this thread does not wait yet
+      std::this_thread::yield();
+    group.wait();
+    CHECK(gone->load());
+  }
+}
+
 #if !VELTRIX_CHECKED
 TEST_CASE("task_group ignores a ticket that is spent again in release builds") {
   elastic_pool pool(1);
