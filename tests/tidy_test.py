@@ -236,6 +236,7 @@ PLANTS: dict[str, list[Plant]] = {
     "layout-macro": [Plant(MAP, "  int count_ = 0;",
                            "#if VELTRIX_CHECKED\n  int extra_ = 0;\n#endif\n  int count_ = 0;",
                            (MAP, "extra_"))],
+    "await-suspend": [in_cell("bool await_suspend(int);")],
     "model-place": [Plant(MAP, "  int count_ = 0;",
                           "#if defined(VELTRIX_MODEL)\n#endif\n  int count_ = 0;",
                           (MAP, "VELTRIX_MODEL"))],

@@ -76,7 +76,8 @@ class elastic_pool {
   class [[nodiscard]] schedule_operation {
    public:
     [[nodiscard]] static bool await_ready() noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<> waiting) {
+    // noinline: before 18, clang moves writes to this object past the push if it inlines this.
+    [[gnu::noinline]] bool await_suspend(std::coroutine_handle<> waiting) {
       detail::task resume([waiting] { waiting.resume(); });
       // Once accepted, this object may be gone: nothing of it is touched after.
       const bool accepted = static_cast<bool>(pool_.core_.push(resume, detail::when_full::waits));

@@ -175,7 +175,7 @@ def layout_macro(tree):
 _MODEL_PLACES = {SEAM, "version.hpp", "stop_token.hpp"}
 
 
-@rule("model-place", "Only the seam, the version and the choice of a stop_token know of the mode in "
+@rule("model-place", "Only the seam, the version and the choice of a stop_token know the mode in "
                      "which tests explore interleavings.")
 def model_place(tree):
     for source in tree.headers:
@@ -184,3 +184,13 @@ def model_place(tree):
         for line, _ in _found(source, r"\bVELTRIX_MODEL\b"):
             yield (source.path, line, "VELTRIX_MODEL outside of the seam",
                    "put what differs behind a name of detail/sync.hpp")
+
+
+@rule("await-suspend", "Nothing inlines await_suspend(): before 18, clang moves writes to a "
+                       "coroutine's frame past the point where another thread may own it.")
+def await_suspend(tree):
+    for source in tree.headers:
+        for line, _ in _found(source, r"(?:void|bool|>)\s+await_suspend\("):
+            if "[[gnu::noinline]]" not in source.lines[line - 1]:
+                yield (source.path, line, "await_suspend() may be inlined",
+                       "write [[gnu::noinline]] before it")
