@@ -454,6 +454,26 @@ TEST_CASE("elastic_pool leaves a parallel_for to the caller when it is stopped o
   CHECK(visited.load() == 200);
 }
 
+TEST_CASE("elastic_pool ends a parallel_for when the last call on a worker has ended") {
+  elastic_pool pool(1);
+  for (std::size_t round = 0; round < veltrix_test::scale(50); ++round) {
+    std::atomic<bool> begun{false};
+    std::atomic<int> ended{0};
+    pool.parallel_for(0, 2, {.grain = 1}, [&](int) {
+      if (pool.on_worker()) {
+        begun = true;
+        for (int i = 0; i < 100; ++i)
+          std::this_thread::yield();
+      } else {
+        for (int i = 0; i < 10'000 && !begun; ++i)
+          std::this_thread::yield();
+      }
+      ++ended;
+    });
+    CHECK(ended == 2);
+  }
+}
+
 TEST_CASE("task_group waits for everything run in it and can be used again") {
   elastic_pool pool(2);
   task_group group(pool);
