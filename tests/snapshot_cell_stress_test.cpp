@@ -212,6 +212,25 @@ TEST_CASE("snapshot_cell wait_for misses no version") {
   CHECK(wrong == 0);
 }
 
+TEST_CASE("snapshot_cell version shows all that its publisher did before") {
+  for (std::size_t round = 0; round < scale(200); ++round) {
+    snapshot_cell<int> cell(0);
+    int written = 0;  // not atomic: the version must order it
+    std::atomic<int> wrong{0};
+    together(
+        [&] {
+          written = 1;
+          cell.publish(1);
+        },
+        [&] {
+          while (cell.version() == 1)
+            std::this_thread::yield();
+          if (written != 1) ++wrong;
+        });
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("snapshot_cell subscribers hear rising versions, one call at a time, the newest last") {
   const std::uint64_t each = scale(40'000);
   snapshot_cell<std::uint64_t> cell(0);
