@@ -30,7 +30,7 @@ using veltrix_test::faults;
 struct touchy_key {
   explicit touchy_key(int number) : id(number) {}
   touchy_key(const touchy_key& other) : id(other.id) { faults::point(); }
-  touchy_key& operator=(const touchy_key&) = default;
+  touchy_key& operator=(const touchy_key&) = delete;
   ~touchy_key() = default;
   int id;
 };

@@ -450,6 +450,23 @@ TEST_CASE("loading_cache invalidate_if removes what the predicate names") {
   CHECK(cache.stats().entries == 0);
 }
 
+TEST_CASE("loading_cache takes a key that can be copied and not assigned") {
+  struct fixed_key {
+    const int id;
+    bool operator==(const fixed_key&) const = default;
+  };
+  struct fixed_hash {
+    std::size_t operator()(const fixed_key& key) const { return static_cast<std::size_t>(key.id); }
+  };
+  static_assert(!std::is_copy_assignable_v<fixed_key>);
+  veltrix::loading_cache<fixed_key, int, fixed_hash> cache({.max_entries = 8});
+  for (int id = 0; id < 4; ++id)
+    cache.put({id}, id);
+  CHECK(cache.invalidate_if([](const fixed_key& key, int) { return key.id < 3; }) == 3);
+  CHECK(*cache.get({3}) == 3);
+  CHECK(cache.invalidate({3}));
+}
+
 TEST_CASE("loading_cache bounded mode refuses what is older than asked") {
   veltrix::virtual_clock clock;
   int_cache cache({.max_entries = 4, .stale_if_error = 1h}, clock);

@@ -458,8 +458,8 @@ class loading_cache {
   template <class Predicate>
   std::size_t invalidate_in(shard& home, Predicate& predicate) {
     std::vector<typename shard::collected> chosen = collect(home);
-    std::erase_if(
-        chosen, [&](const auto& each) { return each.value && !predicate(each.key, *each.value); });
+    for (auto& each : chosen)  // marked, not erased: a key need not be assignable
+      each.wanted = each.value == nullptr || predicate(each.key, *each.value);
     departures removed(*this);
     const locked lock(*this, home, "loading_cache::invalidate_if");
     return home.invalidate_those(chosen, removed.list);

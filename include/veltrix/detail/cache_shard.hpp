@@ -88,6 +88,7 @@ class alignas(cache_line) cache_shard {
     Key key;
     std::uint64_t hash;
     std::shared_ptr<const Value> value;
+    bool wanted = true;  // by the predicate
   };
 
   cache_shard(const cache_rules<Clock>& rules, std::size_t max_entries, std::uint64_t max_weight,
@@ -224,10 +225,11 @@ class alignas(cache_line) cache_shard {
     return all;
   }
 
-  /// Removes what collect() listed, unless it was replaced. Result: how many.
+  /// Removes the wanted ones of what collect() listed, unless they were replaced. Result: how many.
   std::size_t invalidate_those(const std::vector<collected>& chosen, records& removed) {
     std::size_t count = 0;
     for (const collected& each : chosen) {
+      if (!each.wanted) continue;
       record* const at = entries_.find({each.key, each.hash});
       if (at == nullptr || at->held.value != each.value) continue;
       entries_.remove(*at, removal_cause::invalidated, removed);
