@@ -12,7 +12,7 @@ for source in fuzz/*_fuzz.cpp; do
   [ "$subject" = event_json ] && continue
   $CXX $CXXFLAGS -std=c++20 -DVELTRIX_CHECKED=1 -Iinclude -Itests "$source" \
     $LIB_FUZZING_ENGINE -pthread -o "$OUT/$name"
-  if [ -d "fuzz/corpus/$subject" ]; then
+  if compgen -G "fuzz/corpus/$subject/*" >/dev/null; then
     zip -q -j "$OUT/${name}_seed_corpus.zip" "fuzz/corpus/$subject"/*
   fi
   if [ -f "fuzz/$subject.dict" ]; then
