@@ -1,6 +1,7 @@
 // bounded_queue explored: what goes in comes out once and in order, nobody sleeps for ever, and the
 // bound holds at every moment.
 // SPDX-License-Identifier: BSL-1.0
+#include <new>
 #include <utility>
 
 #include "model/support.hpp"
@@ -160,6 +161,26 @@ TEST_CASE("bounded_queue model: a lowered limit and a dropped item keep the acco
         require(seen.pushed == 2, "drop_oldest takes all");
         require(seen.pushed == seen.popped + seen.evicted + seen.inside.items, "the account");
       }));
+}
+
+TEST_CASE("bounded_queue model: a push without memory loses nothing, its item included") {
+  const exploration wanted{{.preemptions = 2}};
+  check_exhausted("bounded_queue without memory", explore_failing_allocations(wanted, [] {
+                    queue shared(limit(2, full_policy::reject));
+                    int in[2] = {0, 0}, out = 0;
+                    const auto push = [&](int& taken) {
+                      watched item(1);
+                      try {
+                        taken = shared.try_push(std::move(item)) ? 1 : 0;
+                      } catch (const std::bad_alloc&) {
+                        require(item.value == 1, "still the caller's");
+                      }
+                    };
+                    together([&] { push(in[0]); }, [&] { push(in[1]); },
+                             [&] { out = shared.try_pop() ? 1 : 0; });
+                    require(shared.size() == static_cast<std::size_t>(in[0] + in[1] - out),
+                            "what was taken is there");
+                  }));
 }
 
 TEST_CASE("bounded_queue model: two and two threads by sampling, at full speed") {

@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <unordered_map>
 
 #include "model/heap.hpp"
@@ -112,10 +114,10 @@ bool read_path(const std::string& text) {
 }
 
 /// Runs the path at hand once more, to tell it.
-void tell_failure(findings& found, void (*body)(void*), void* argument) {
+void tell_failure(findings& found, void (*body)(void*), void* argument, const std::string& place) {
   found.failed = true;
   found.what = the.failure();
-  found.replay = path_text();
+  found.replay = place + path_text();
   the.set_path_length(the.path_length());
   the.set_tracing(true);
   the.set_replaying(true);
@@ -128,6 +130,12 @@ void tell_failure(findings& found, void (*body)(void*), void* argument) {
   }
 }
 
+/// "queue_model_test.cpp:52=": whose replay string it is.
+std::string place_text(source_line at) {
+  const char* const slash = std::strrchr(at.file, '/');
+  return std::string(slash != nullptr ? slash + 1 : at.file) + ":" + std::to_string(at.line) + "=";
+}
+
 std::string grouped(std::uint64_t number) {
   std::string text = std::to_string(number);
   for (std::size_t at = text.size(); at > 3; at -= 3)
@@ -137,35 +145,43 @@ std::string grouped(std::uint64_t number) {
 
 }  // namespace
 
-findings detail::explore(const exploration& wanted, void (*body)(void*), void* argument) {
+findings detail::explore(const exploration& wanted, void (*body)(void*), void* argument,
+                         source_line at) {
   findings found;
+  const std::string place = place_text(at);
+  std::string replay = wanted.replay;
+  if (const char* const given = std::getenv("VELTRIX_REPLAY");
+      given != nullptr && std::string_view(given).starts_with(place)) {
+    replay = given;
+  }
+  if (const auto end = replay.find('='); end != std::string::npos) replay.erase(0, end + 1);
   const auto start = std::chrono::steady_clock::now();
   the.begin_search(wanted);
   // The first execution makes what stays for good (statics of functions); its choices are not kept.
   outcome ended = the.execute(body, argument);
   if (ended == outcome::failed) {
-    tell_failure(found, body, argument);
+    tell_failure(found, body, argument, place);
     return found;
   }
   the.set_path_length(0);
-  if (!wanted.replay.empty()) {
-    if (!read_path(wanted.replay)) {
+  if (!replay.empty()) {
+    if (!read_path(replay)) {
       found.failed = true;
-      found.what = "a replay string is hexadecimal digits, got \"" + wanted.replay + "\"";
+      found.what = "a replay string is hexadecimal digits, got \"" + replay + "\"";
       return found;
     }
     the.set_replaying(true);
     ended = the.execute(body, argument);
     the.set_replaying(false);
     ++found.schedules;
-    if (ended == outcome::failed) tell_failure(found, body, argument);
+    if (ended == outcome::failed) tell_failure(found, body, argument, place);
     return found;
   }
   const bool counts_all = wanted.how == search_kind::depth_first;
   for (;;) {
     ended = the.execute(body, argument);
     if (ended == outcome::failed) {
-      tell_failure(found, body, argument);
+      tell_failure(found, body, argument, place);
       break;
     }
     ++(ended == outcome::pruned ? found.pruned : found.schedules);
@@ -185,7 +201,7 @@ findings detail::explore(const exploration& wanted, void (*body)(void*), void* a
 std::string findings::report() const {
   if (failed) {
     return "after " + grouped(schedules) + " schedules: " + what + "\n" + trace +
-           "replay: " + replay + "\n";
+           "replay: VELTRIX_REPLAY=" + replay + "\n";
   }
   char rest[100];
   std::snprintf(rest, sizeof rest, ", %.2f s, %.0f k schedules/s", seconds,

@@ -13,6 +13,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <ostream>
 #include <string>
@@ -49,12 +50,39 @@ struct findings {
 std::ostream& operator<<(std::ostream& to, const findings& found);
 
 namespace detail {
-findings explore(const exploration& wanted, void (*body)(void*), void* argument);
+findings explore(const exploration& wanted, void (*body)(void*), void* argument, source_line at);
 }  // namespace detail
 
+/// Runs `body` in every execution that `wanted` asks for, until one fails. Where the environment
+/// has VELTRIX_REPLAY=<a report's replay string>, the call at its line runs that execution alone.
 template <class Body>
-findings explore(const exploration& wanted, Body body) {
-  return detail::explore(wanted, [](void* argument) { (*static_cast<Body*>(argument))(); }, &body);
+findings explore(const exploration& wanted, Body body, source_line at = source_line::here()) {
+  return detail::explore(
+      wanted, [](void* argument) { (*static_cast<Body*>(argument))(); }, &body, at);
+}
+
+/// Explores `body` once for each k, with its k-th allocation failing, until none is left to fail.
+/// The body catches std::bad_alloc where it may come. Result: of the first failure, or sums.
+template <class Body>
+findings explore_failing_allocations(exploration wanted, Body body,
+                                     source_line at = source_line::here()) {
+  findings sum;
+  sum.exhausted = true;
+  for (wanted.fail_allocation = 1;; ++wanted.fail_allocation) {
+    std::uint64_t most = 0;
+    const auto counted = [&] {
+      body();
+      most = std::max(most, heap.allocations());
+    };
+    const findings found = explore(wanted, counted, at);
+    if (found.failed) return found;
+    sum.schedules += found.schedules;
+    sum.pruned += found.pruned;
+    sum.steps += found.steps;
+    sum.seconds += found.seconds;
+    sum.exhausted = sum.exhausted && found.exhausted;
+    if (wanted.fail_allocation > most) return sum;
+  }
 }
 
 /// Runs each body on a thread of its own, all at once, and waits for them.

@@ -38,9 +38,10 @@ void execution_heap::begin(bool keeps, std::uint64_t fail_at) noexcept {
     base_ = static_cast<std::byte*>(memory);
   }
   used_ = kept_;
-  count_ = 0;
+  count_ = number_ = 0;
   live_ = 0;
   fail_at_ = fail_at;
+  spared_ = 0;
   active_ = true;
   keeps_ = keeps;
 }
@@ -51,14 +52,14 @@ void execution_heap::end() noexcept {
 }
 
 void* execution_heap::allocate(std::size_t bytes, std::size_t alignment) noexcept {
-  if (++count_ == fail_at_) return nullptr;
+  if (spared_ == 0 && ++count_ == fail_at_) return nullptr;
   if (alignment < 16) alignment = 16;
   const std::size_t start = (used_ + sizeof(block_head) + alignment - 1) & ~(alignment - 1);
   if (start + bytes > capacity) {
     the.fail("an execution used more than %zu MiB", capacity >> 20);
   }
   auto* const head = reinterpret_cast<block_head*>(base_ + start) - 1;
-  *head = {static_cast<std::uint32_t>(bytes), in_use, count_};
+  *head = {static_cast<std::uint32_t>(bytes), in_use, ++number_};
   used_ = start + bytes;
   ++live_;
   return base_ + start;
@@ -82,7 +83,7 @@ const char* execution_heap::describe_leak() const noexcept {
   std::size_t at = kept_;
   while (at < used_) {  // the first block that is still in use
     const auto* const head = reinterpret_cast<const block_head*>(base_ + at);
-    if (head->state == in_use && head->number != 0 && head->number <= count_) {
+    if (head->state == in_use && head->number != 0 && head->number <= number_) {
       std::snprintf(text, sizeof text, "leak: %zu blocks, the first is allocation %llu of %u bytes",
                     live_, static_cast<unsigned long long>(head->number), head->bytes);
       return text;

@@ -29,14 +29,27 @@ class execution_heap {
   [[nodiscard]] const char* describe_leak() const noexcept;
   [[nodiscard]] std::uint64_t allocations() const noexcept { return count_; }
 
+  /// While it lives, allocations neither fail on purpose nor count: the explorer's own.
+  class sparing {
+   public:
+    explicit sparing(execution_heap& heap) noexcept : heap_(heap) { ++heap_.spared_; }
+    sparing(const sparing&) = delete;
+    sparing& operator=(const sparing&) = delete;
+    ~sparing() { --heap_.spared_; }
+
+   private:
+    execution_heap& heap_;
+  };
+
  private:
   static constexpr std::size_t capacity = std::size_t{1} << 30;
 
   std::byte* base_ = nullptr;
   std::size_t kept_ = 0;  // bytes below belong to no execution
   std::size_t used_ = 0;
-  std::uint64_t count_ = 0, fail_at_ = 0;
+  std::uint64_t count_ = 0, number_ = 0, fail_at_ = 0;
   std::size_t live_ = 0;
+  unsigned spared_ = 0;
   bool active_ = false;
   bool keeps_ = false;
 };

@@ -790,6 +790,7 @@ class native_thread {
   template <class Body>
   void start(Body body, source_line at = source_line::here()) {
     the.point({.what = action::start, .at = at});
+    const execution_heap::sparing whole(heap);
     auto* const carried = new Body(std::move(body));
     id_ = the.start(
         [](void* argument) {

@@ -1,7 +1,9 @@
 // snapshot_cell explored: readers see whole values and versions that never fall; no update is lost;
 // waiters and subscribers hear of the newest.
 // SPDX-License-Identifier: BSL-1.0
+#include <new>
 #include <optional>
+#include <utility>
 
 #include "model/support.hpp"
 #include "veltrix/snapshot_cell.hpp"
@@ -148,5 +150,38 @@ TEST_CASE("snapshot_cell model: after unsubscribing nothing is told, whoever pub
                           delete heard;  // a call still under way would use it after its end
                         },
                         [&] { shared.publish(config(2)); });
+                  }));
+}
+
+TEST_CASE("snapshot_cell model: version() needs nobody else, whoever stops for ever") {
+  exploration freezing = to(2);
+  freezing.may_freeze = only(1);
+  check_exhausted("snapshot_cell version, publisher stopped", explore(freezing, [] {
+                    cell shared(std::in_place, 1);
+                    together([&] { shared.publish(config(2)); },
+                             [&] { require(shared.version() >= 1, "answered"); });
+                  }));
+}
+
+TEST_CASE("snapshot_cell model: a publish without memory changes nothing") {
+  check_exhausted("snapshot_cell without memory", explore_failing_allocations(to(1), [] {
+                    std::optional<cell> shared;
+                    try {
+                      shared.emplace(std::in_place, 1);
+                    } catch (const std::bad_alloc&) {
+                      return;
+                    }
+                    bool published = false;
+                    together(
+                        [&] {
+                          try {
+                            published = shared->publish(config(2)) == 2;
+                          } catch (const std::bad_alloc&) {
+                            published = false;
+                          }
+                        },
+                        [&] { require(shared->load()->whole() >= 1, "always whole"); });
+                    require(shared->load()->whole() == (published ? 2 : 1), "all or nothing");
+                    require(shared->version() == (published ? 2u : 1u), "all or nothing");
                   }));
 }

@@ -65,3 +65,14 @@ TEST_CASE("stop_token model: a sleeper on the steady clock is woken by a stop, o
             [&] { source.request_stop(); });
       }));
 }
+
+TEST_CASE("stop_token model: stop_requested() needs nobody else, whoever stops for ever") {
+  exploration freezing{{.stale_reads = 1}};
+  freezing.may_freeze = only(1);
+  check_exhausted("stop_token asked, requester stopped", explore(freezing, [] {
+                    veltrix::stop_source source;
+                    const auto token = source.get_token();
+                    together([&] { source.request_stop(); },
+                             [&] { static_cast<void>(token.stop_requested()); });
+                  }));
+}
