@@ -199,6 +199,17 @@ TEST_CASE("elastic_pool posts in bulk, in order, through a queue smaller than th
   CHECK(std::is_sorted(order.begin(), order.end()));
 }
 
+TEST_CASE("elastic_pool calls a worker for each task of a post_bulk, one after the other") {
+  elastic_pool pool(4);
+  for (std::size_t round = 0; round < veltrix_test::scale(50); ++round) {
+    std::latch together(4);  // ends only when all four run at once
+    const auto meet = [&together] { together.arrive_and_wait(); };
+    const std::array<decltype(meet), 4> tasks{meet, meet, meet, meet};
+    CHECK(pool.post_bulk(tasks).accepted == 4);
+    CHECK(pool.drain());
+  }
+}
+
 TEST_CASE("elastic_pool copies or moves what post_bulk is given as an iterator") {
   elastic_pool pool(2);
   std::atomic<int> sum{0};
