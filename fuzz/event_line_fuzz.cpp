@@ -136,10 +136,8 @@ void check_block(const event_block& block, std::uint64_t line, std::uint64_t off
   require(block.line_count <= most_lines + 1, "a block holds its share of lines");
 }
 
-void split(byte_source& from, veltrix::splitter_limits limits, std::uint64_t seed,
-           std::string_view stream, const plain_lines& expected, std::uint64_t lines,
-           std::uint64_t bytes) {
-  static_cast<void>(from);
+void split(const veltrix::splitter_limits& limits, std::uint64_t seed, std::string_view stream,
+           const plain_lines& expected, std::uint64_t lines, std::uint64_t bytes) {
   trace::add("split");
   veltrix::line_splitter splitter;
   splitter.start_after(lines, bytes);
@@ -163,11 +161,10 @@ void split(byte_source& from, veltrix::splitter_limits limits, std::uint64_t see
   agree(splitter.next_offset(), bytes + stream.size(), "the splitter's place");
 }
 
-/// The worker's checker, fed with the fields that the plain reader found.
-void check(const veltrix::event_schema& schema, const std::string& text) {
-  trace::add("check");
-  const plain_line line = plain_json(text, 64).read();
+/// The worker's checker, fed with the fields of a line.
+void check(const veltrix::event_schema& schema, const plain_line& line) {
   if (line.fault != fault_kind::none) return;
+  trace::add("check");
   const plain_event expected = check_plain(schema, line);
   veltrix::event_checker checker(schema);
   veltrix::event event;
@@ -195,6 +192,52 @@ void check_time(std::string_view text) {
   if (*got >= first && *got <= last) require(again == got, "a time written out reads back");
 }
 
+/// A field of each rule, at the bounds of what it allows: bytes alone seldom get there.
+void check_bounds(const veltrix::event_schema& schema, veltrix_test::random_source& random) {
+  plain_line line;
+  for (const veltrix::field_rule& rule : schema.rules()) {
+    plain_field field;
+    field.name = rule.name;
+    if ((rule.types & static_cast<unsigned>(veltrix::json_type::integer)) != 0 &&
+        random.below(2) == 0) {
+      field.type = veltrix::json_type::integer;
+      const std::int64_t least = std::max<std::int64_t>(rule.lowest, -1'000'000);
+      field.integer = least + static_cast<std::int64_t>(random.below(3)) - 1;
+      field.text = std::to_string(field.integer);
+    } else {
+      field.type = veltrix::json_type::string;
+      const std::int64_t bound =
+          std::clamp<std::int64_t>(random.below(2) == 0 ? rule.lowest : rule.highest, 0, 5000);
+      const std::int64_t length = bound + static_cast<std::int64_t>(random.below(3)) - 1;
+      field.text.assign(static_cast<std::size_t>(std::max<std::int64_t>(length, 0)), '1');
+    }
+    if (rule.role == veltrix::field_role::time && random.below(4) != 0) {
+      field.type = veltrix::json_type::string;
+      field.text = "2024-02-29T00:00:00Z";
+    }
+    if (random.below(8) != 0) line.fields.push_back(field);
+    if (random.below(16) == 0) line.fields.push_back(field);
+  }
+  check(schema, line);
+}
+
+/// A time near the ends of months and years, in every form that is allowed, and some that are not.
+std::string made_time(veltrix_test::random_source& random) {
+  const auto number = [&](std::uint64_t least, std::uint64_t most, std::size_t digits) {
+    const std::string text = std::to_string(least + random.below(most - least + 1));
+    return std::string(digits - std::min(digits, text.size()), '0') + text;
+  };
+  constexpr std::string_view between = "Tt Z";
+  std::string text = random.below(2) == 0 ? number(0, 99, 2) + "00" : number(0, 9999, 4);
+  text += "-" + number(0, 13, 2) + "-" + number(random.below(2) * 28, 32, 2);
+  text += between[random.below(between.size())];
+  text += number(0, 24, 2) + ":" + number(0, 60, 2) + ":" + number(0, 60, 2);
+  if (random.below(2) == 0) text += (random.below(4) == 0 ? "," : ".") + number(0, 9999999999, 1);
+  if (random.below(2) == 0) return text + (random.below(4) == 0 ? "z" : "Z");
+  return text + (random.below(2) == 0 ? "+" : "-") + number(0, 24, 2) +
+         (random.below(2) == 0 ? ":" : "") + number(0, 60, 2);
+}
+
 }  // namespace
 
 void one_input(byte_source& from) {
@@ -208,10 +251,15 @@ void one_input(byte_source& from) {
   const std::uint64_t bytes = lines * from.below(100);
   const std::string_view stream = from.text();
   const plain_lines expected = cut_plainly(stream, limits.max_line_bytes, lines + 1, bytes);
-  split(from, limits, seed, stream, expected, lines, bytes);
+  split(limits, seed, stream, expected, lines, bytes);
   for (const plain_cut& line : expected.good) {
-    check(schema, line.text);
+    check(schema, plain_json(line.text, 64).read());
     check_time(line.text);
+  }
+  veltrix_test::random_source random(seed + 256 * stream.size());
+  for (int i = 0; i < 4; ++i) {
+    check_bounds(schema, random);
+    check_time(made_time(random));
   }
 }
 

@@ -79,6 +79,7 @@ class session {
 
  private:
   void step() {
+    nested_count_ = 0;
     const int value = static_cast<int>(from_.below(32));
     switch (from_.below(12)) {
       case 0:
@@ -113,6 +114,8 @@ class session {
     agree(static_cast<int>(got.status), static_cast<int>(expected), "the status of a write");
     if (expected == publish_status::accepted) values_.push_back(value);
     agree(got.version, version(), "the version told");
+    values_.insert(values_.end(), nested_values_.begin(), nested_values_.end());
+    nested_values_.clear();
     agree(got.reasons.size(),
           expected == publish_status::refused ? static_cast<std::size_t>(value / 10) : 0U,
           "the reasons told");
@@ -209,19 +212,40 @@ class session {
   }
 
   void subscribe() {
-    if (listeners_.size() == 4) return;
+    if (listeners_.size() >= 4) return;
     trace::add("subscribe");
+    auto fresh = make_listener();
+    const bool through = got_through(from_, [&] { fresh->following = follow(*fresh); });
+    if (through) listeners_.push_back(std::move(fresh));
+  }
+  std::unique_ptr<listener> make_listener() {
     auto fresh = std::make_unique<listener>();
-    fresh->since = version();
-    fresh->before = current();
-    fresh->heard.reserve(4096);
-    listener& hears = *fresh;
-    const auto told = [&hears](const number& value, std::uint64_t of) {
+    const auto now = cell_.load();
+    fresh->since = now.version();
+    fresh->before = now->value;
+    return fresh;
+  }
+  veltrix::snapshot_subscription follow(listener& hears) {
+    return cell_.subscribe([this, &hears](const number& value, std::uint64_t of) {
+      const unfailing_memory ours;
       hears.heard.emplace_back(value.value, of);
       faults::point();
-    };
-    const bool through = got_through(from_, [&] { fresh->following = cell_.subscribe(told); });
-    if (through) listeners_.push_back(std::move(fresh));
+      if (nested_count_ < 3 && from_.one_in(6)) nested();
+    });
+  }
+  /// What a subscriber may do itself: what it publishes is told after all have heard this version,
+  /// and whom it brings hears nothing of this one.
+  void nested() {
+    trace::add("(in a subscriber)");
+    ++nested_count_;
+    if (from_.flag()) {
+      const int value = 1 + static_cast<int>(from_.below(9));
+      if (cell_.try_publish(number(value))) nested_values_.push_back(value);
+    } else if (listeners_.size() < 6) {
+      auto fresh = make_listener();
+      fresh->following = follow(*fresh);
+      listeners_.push_back(std::move(fresh));
+    }
   }
   void unsubscribe() {
     if (listeners_.empty()) return;
@@ -290,7 +314,9 @@ class session {
   byte_source& from_;
   const std::size_t history_;
   cell_type cell_;
-  std::vector<int> values_;  // of each version, from 1
+  std::vector<int> values_;         // of each version, from 1
+  std::vector<int> nested_values_;  // published by subscribers in the write at hand
+  int nested_count_ = 0;            // what subscribers did in this step
   std::uint64_t refusals_ = 0;
   std::uint64_t conflicts_ = 0;
   std::vector<std::pair<cell_type::guard, int>> guards_;
