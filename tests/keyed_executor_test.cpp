@@ -768,6 +768,23 @@ TEST_CASE("keyed_executor set_limits wakes those who wait") {
   executor.run_all();
 }
 
+TEST_CASE("keyed_executor lets nobody overtake a waiter, though there is room") {
+  hand_executor executor;
+  event_lanes<hand_executor&> lanes(executor, {.max_items = 9, .max_bytes = 10, .lanes = 64},
+                                    [](std::size_t, std::span<event>) {});
+  CHECK(lanes.submit(1, event{1, 0, 6}));
+  submit_result heavy;
+  std::thread waiting([&] { heavy = lanes.submit_wait(1, event{1, 1, 8}); });
+  REQUIRE(eventually([&] { return lanes.stats().waiting == 1; }));
+  const submit_result light = lanes.submit(2, event{2, 0, 1});
+  CHECK(light.status == submit_status::full);
+  CHECK(light.bound == bound_kind::waiters);
+  executor.run_all();
+  waiting.join();
+  CHECK(heavy);
+  executor.run_all();
+}
+
 TEST_CASE("keyed_executor refuses bad limits and bad options by name") {
   const auto build = [](const keyed_options& options) {
     event_lanes<inline_executor>({}, options, [](std::size_t, std::span<event>) {});
