@@ -189,6 +189,11 @@ TEST_CASE("loading_cache forgets an entry exactly at its time to live") {
   CHECK(*cache.get("a") == 1);
   clock.advance(1ns);
   CHECK_FALSE(cache.get("a"));
+
+  int_cache graceful({.max_entries = 4, .ttl = 10s, .stale_if_error = 1h}, clock);
+  graceful.put("a", 1);
+  clock.advance(10s);  // it is kept for failures, and is no hit
+  CHECK_FALSE(graceful.get("a"));
 }
 
 TEST_CASE("loading_cache counts a time to live from the beginning of the load") {
@@ -519,6 +524,27 @@ TEST_CASE("loading_cache serves stale on error within its time and no longer") {
   clock.advance(3s);
   CHECK(cache.get_or_load("a", never).outcome() == cache_outcome::failed);
   CHECK(cache.stats().stale_served == 1);
+}
+
+TEST_CASE("loading_cache serves stale on error no longer because it may revalidate longer") {
+  veltrix::virtual_clock clock;
+  hand_driven_executor later;
+  int_cache cache(
+      {.max_entries = 4, .ttl = 10s, .stale_while_revalidate = 1h, .stale_if_error = 5s}, clock,
+      later);
+  cache.put("a", 1);
+  const auto read = [&] {  // with a loader that cannot be copied, so that it runs here and now
+    return cache
+        .get_or_load("a",
+                     [alone = std::make_unique<int>()](const std::string&) -> int {
+                       throw std::runtime_error("no source");
+                     })
+        .outcome();
+  };
+  clock.advance(15s - 1ns);
+  CHECK(read() == cache_outcome::stale);
+  clock.advance(1ns);
+  CHECK(read() == cache_outcome::failed);
 }
 
 TEST_CASE("loading_cache refreshes an old hit in the background") {
