@@ -11,6 +11,13 @@
 
 #include "model/heap.hpp"
 
+#if defined(_LIBCPP_VERSION)  // it has the function, and does not declare it
+namespace __cxxabiv1 {
+struct __cxa_eh_globals;
+extern "C" __cxa_eh_globals* __cxa_get_globals() noexcept;
+}  // namespace __cxxabiv1
+#endif
+
 namespace veltrix_model {
 
 constinit engine the;
@@ -33,7 +40,7 @@ T* reserve(std::size_t count) {
 
 /// The runtime keeps caught exceptions per OS thread; each fiber needs its own.
 void swap_exceptions(void** kept_by_from, void** kept_by_to) noexcept {
-  static void* const runtime = abi::__cxa_get_globals();
+  static void* const runtime = static_cast<void*>(abi::__cxa_get_globals());
   std::memcpy(kept_by_from, runtime, 2 * sizeof(void*));
   std::memcpy(runtime, kept_by_to, 2 * sizeof(void*));
 }

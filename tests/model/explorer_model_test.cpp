@@ -72,7 +72,7 @@ std::set<std::pair<int, int>> outcomes(const exploration& wanted, Body body) {
   return seen;
 }
 
-constexpr exploration stale{{.stale_reads = 2}};
+const exploration stale{{.stale_reads = 2}};
 
 template <std::memory_order Store, std::memory_order Load>
 void pass_message() {

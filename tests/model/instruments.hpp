@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -403,12 +404,11 @@ class atomic {
                              source_line at = source_line::here()) {
     return exchange_if(expected, desired, order, for_failure(order), true, at);
   }
-  template <class By>
-  T fetch_add(By by, std::memory_order order, source_line at = source_line::here()) {
+  using difference = std::conditional_t<std::is_pointer_v<T>, std::ptrdiff_t, T>;
+  T fetch_add(difference by, std::memory_order order, source_line at = source_line::here()) {
     return modify([&](T old) { return static_cast<T>(old + by); }, order, at);
   }
-  template <class By>
-  T fetch_sub(By by, std::memory_order order, source_line at = source_line::here()) {
+  T fetch_sub(difference by, std::memory_order order, source_line at = source_line::here()) {
     return modify([&](T old) { return static_cast<T>(old - by); }, order, at);
   }
   T fetch_and(T by, std::memory_order order, source_line at = source_line::here()) {
@@ -433,9 +433,9 @@ class atomic {
     return bits;
   }
   static T value_of(std::uint64_t bits) noexcept {
-    T value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+    alignas(T) std::byte value[sizeof(T)];
+    std::memcpy(value, &bits, sizeof value);
+    return std::bit_cast<T>(value);
   }
   static std::memory_order for_failure(std::memory_order order) noexcept {
     if (order == std::memory_order_acq_rel) return std::memory_order_acquire;
