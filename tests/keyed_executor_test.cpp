@@ -553,6 +553,7 @@ TEST_CASE("keyed_executor goes on when the executor destroys an accepted run") {
     gate busy;
     std::atomic<std::size_t> handled{0};
     CHECK(pool.try_post([&] { busy.wait(); }));
+    REQUIRE(eventually([&] { return pool.waiting() == 0; }));  // its thread has begun
     event_lanes<small_pool&> lanes(
         pool, holding(1), [&](std::size_t, std::span<event> batch) { handled += batch.size(); });
     CHECK(lanes.submit(1, event{1, 0}));
@@ -840,6 +841,8 @@ TEST_CASE("keyed_executor has no more runs at work than max_runs") {
     const int now = ++at_work;
     int seen = most;
     while (now > seen && !most.compare_exchange_weak(seen, now)) {}
+    for (int i = 0; i < 20 && !meet; ++i)  // others would come in meanwhile, if they could
+      std::this_thread::yield();
     while (meet && most < 4)
       std::this_thread::yield();
     --at_work;
