@@ -376,6 +376,10 @@ TEST_CASE("loading_cache may be called by its listener, loader, check, weigher a
     return true;
   }) == 1);  // predicate, listener
   CHECK(calls == 8);
+  CHECK(cache.put("a", 1));  // weigher
+  CHECK(cache.put("a", 2));  // the same, listener
+  CHECK(cache.invalidate("a"));
+  CHECK(calls == 12);
 }
 
 #if VELTRIX_CHECKED
