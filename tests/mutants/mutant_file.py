@@ -80,7 +80,7 @@ class Step:
             return "tidy"
         if self.kind != "plain":
             return self.kind
-        if os.path.basename(self.test).startswith("linearizability"):
+        if self.test.endswith("_lin_test"):
             return "lin"
         return "stress" if self.test.endswith("_stress_test") else "unit"
 

@@ -38,7 +38,7 @@ sys.path.insert(0, HERE)
 
 from mutant_file import ListError, load  # noqa: E402  (beside this file)
 
-COPIED = ("include", "tests", "worker", "fuzz")
+COPIED = ("include", "tests", "worker", "fuzz", "docs")
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def arguments(given):
     add("--flags", default="-O0", help="for the compiler; -O0 builds fastest")
     add("--build-timeout", type=float, default=300, metavar="SECONDS")
     add("--timeout", type=float, default=10, metavar="SECONDS",
-        help="for a run, beside ten times what the unchanged tree took")
+        help="for a run, beside five times what the unchanged tree took")
     add("--scratch", help="where the copies are made (default: a temporary folder)")
     add("--no-ccache", dest="ccache", action="store_false", default=bool(shutil.which("ccache")))
     options = parser.parse_args(given)
@@ -345,7 +345,7 @@ class Runner:
         before = shop.change(mutant)
         try:
             for step in mutant.steps:
-                limit = self.options.timeout + 10 * self.green.get(str(step), 0)
+                limit = self.options.timeout + 5 * self.green.get(str(step), 0)
                 self.note(result, mutant, step, shop.run(step, limit))
                 if result["caught_by"] or result["fault"]:
                     break

@@ -220,7 +220,8 @@ class ListTest(unittest.TestCase):
 
     def test_layers_follow_from_the_tests(self):
         layers = {"a_test": "unit", "a_stress_test": "stress", "a_test@tsan": "tsan",
-                  "model/a_test": "model", "fuzz/a_fuzz": "fuzz", "linearizability_test": "lin", "tidy": "tidy"}
+                  "model/a_test": "model", "fuzz/a_fuzz": "fuzz",
+                  "a_lin_test": "lin", "tidy": "tidy"}
         for word, layer in layers.items():
             self.assertEqual(mutant_file.read_step(word, "here").layer, layer)
 
