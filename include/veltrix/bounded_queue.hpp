@@ -282,7 +282,7 @@ class bounded_queue {
 
   mutable detail::sync::mutex mutex_;  // guards everything below
   detail::load_bound bound_;           // I1
-  bool closed_ = false;
+  detail::sync::var<bool> closed_ = false;
   entries items_;              // oldest first; each holds an item
   detail::wait_line pushers_;  // I2
   detail::wait_line poppers_;  // I3

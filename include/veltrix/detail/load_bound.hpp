@@ -123,9 +123,9 @@ class wait_line {
   /// A caller's place, on its stack.
   struct place {
     sync::condition_variable called;
-    load need;                  // what must fit before it is worth waking
-    place* next = nullptr;      // guarded by the owner's mutex
-    place* previous = nullptr;  // guarded by the owner's mutex
+    load need;                             // what must fit before it is worth waking
+    sync::var<place*> next = nullptr;      // guarded by the owner's mutex
+    sync::var<place*> previous = nullptr;  // guarded by the owner's mutex
   };
 
   wait_line() = default;
@@ -159,8 +159,8 @@ class wait_line {
   }
 
  private:
-  place* first_ = nullptr;
-  place* last_ = nullptr;
+  sync::var<place*> first_ = nullptr;
+  sync::var<place*> last_ = nullptr;
   std::size_t size_ = 0;
 };
 

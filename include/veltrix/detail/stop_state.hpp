@@ -34,9 +34,9 @@ class stop_node {
 
  private:
   friend class stop_state;
-  stop_node* next_ = nullptr;      // guarded by stop_state::mutex_
-  stop_node* previous_ = nullptr;  // guarded by stop_state::mutex_
-  bool listed_ = false;            // guarded by stop_state::mutex_
+  sync::var<stop_node*> next_ = nullptr;      // guarded by stop_state::mutex_
+  sync::var<stop_node*> previous_ = nullptr;  // guarded by stop_state::mutex_
+  sync::var<bool> listed_ = false;            // guarded by stop_state::mutex_
 };
 
 /// What a source, its tokens and its callbacks share.
@@ -111,10 +111,10 @@ class stop_state {
   sync::mutex mutex_;  // guards the list, running_, requester_ and the write of requested_
   sync::condition_variable finished_;  // a callback has returned
   sync::atomic<bool> requested_{false};
-  sync::atomic<std::size_t> sources_{0};  // relaxed: nothing is read through the number
-  stop_node* first_ = nullptr;            // guarded by mutex_
-  const stop_node* running_ = nullptr;    // guarded by mutex_
-  sync::thread_id requester_;             // guarded by mutex_
+  sync::atomic<std::size_t> sources_{0};           // relaxed: nothing is read through the number
+  sync::var<stop_node*> first_ = nullptr;          // guarded by mutex_
+  sync::var<const stop_node*> running_ = nullptr;  // guarded by mutex_
+  sync::var<sync::thread_id> requester_;           // guarded by mutex_
 };
 
 /// What stop_token.hpp names where the standard has nothing to name.
