@@ -245,7 +245,8 @@ def arguments(given):
     add("--timeout", type=float, default=10, metavar="SECONDS",
         help="for a run, beside five times what the unchanged tree took")
     add("--scratch", help="where the copies are made (default: a temporary folder)")
-    add("--no-ccache", dest="ccache", action="store_false", default=bool(shutil.which("ccache")))
+    add("--ccache", action="store_true",
+        help="compile with ccache; it saves little, as a mutant is new to it")
     options = parser.parse_args(given)
     options.root = os.path.abspath(options.root)
     options.lists = options.lists or os.path.join(options.root, "tests", "mutants")

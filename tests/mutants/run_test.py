@@ -87,7 +87,7 @@ class RunnerTest(unittest.TestCase):
         told = io.StringIO()
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
             status = run.main(["--root", self.root, "--scratch", self.scratch, "--jobs", "1",
-                               "--no-ccache", "--report", self.report, *more])
+                               "--report", self.report, *more])
         self.assertEqual(digest(self.root), before, "the tree itself was changed")
         self.assertEqual(os.listdir(self.scratch), [], "a copy was left behind")
         report = None
