@@ -148,6 +148,17 @@ TEST_CASE("bounded_queue model: a stop and a deadline end the wait of one caller
                   }));
 }
 
+TEST_CASE("bounded_queue model: a stop alone ends a wait, whenever it comes") {
+  check_exhausted("bounded_queue stop alone", explore({{.preemptions = 3}}, [] {
+                    queue shared(limit(1, full_policy::block));
+                    veltrix::stop_source stop;
+                    pop_status popped{};
+                    together([&] { popped = shared.pop({.token = stop.get_token()}).status; },
+                             [&] { stop.request_stop(); });
+                    require(popped == pop_status::stopped, "nothing else could end it");
+                  }));
+}
+
 TEST_CASE("bounded_queue model: a lowered limit and a dropped item keep the account") {
   check_exhausted(
       "bounded_queue limits", explore({{.preemptions = 3}}, [] {

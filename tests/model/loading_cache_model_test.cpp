@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "model/support.hpp"
 #include "veltrix/loading_cache.hpp"
@@ -104,4 +105,54 @@ TEST_CASE("loading_cache model: put, get and eviction keep the bound") {
     require(shared.stats().entries <= 1, "the bound held");
   };
   check_exhausted("loading_cache put/get, bound 3", explore(to(3), body));
+}
+
+namespace {
+
+using timed_cache = veltrix::loading_cache<int, int, veltrix::detail::default_hash<int>,
+                                           veltrix::detail::default_equal, veltrix::virtual_clock>;
+
+/// Takes a task and runs it when told, on the thread that tells.
+struct one_task {
+  mutex guard;
+  veltrix::task kept;
+
+  veltrix::post_result try_post(veltrix::task work) {
+    const lock_guard<mutex> lock(guard);
+    kept = std::move(work);
+    return {};
+  }
+  void run() {
+    veltrix::task work;
+    {
+      const lock_guard<mutex> lock(guard);
+      work = std::move(kept);
+    }
+    if (work) work();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("loading_cache model: a refresh in the background and the end of the cache meet") {
+  const auto body = [] {
+    one_task later;
+    veltrix::virtual_clock clock;
+    std::optional<timed_cache> shared;
+    shared.emplace(
+        veltrix::loading_cache_options{
+            .max_entries = 4, .shards = 1, .refresh_after = std::chrono::seconds(1)},
+        clock, later);
+    auto* const alive = new var<int>(1);
+    const auto load = [alive](int) { return alive->read(); };
+    static_cast<void>(shared->get_or_load(1, load));
+    clock.advance(std::chrono::seconds(2));
+    static_cast<void>(shared->get_or_load(1, load));  // posts the refresh
+    together([&] { later.run(); },
+             [&] {
+               shared.reset();
+               delete alive;  // a refresh that still ran would read it
+             });
+  };
+  check_exhausted("loading_cache refresh/end, bound 3", explore(to(3), body));
 }
