@@ -72,16 +72,19 @@ def fuzzing(record):
     total = {}
     for line in record.read_text().splitlines():
         run = json.loads(line)
-        seen = total.setdefault(run["target"], {"seconds": 0, "executions": 0, "features": 0,
-                                                "corpus": 0, "found": 0})
-        for key in ("seconds", "executions", "found"):
-            seen[key] += run[key]
+        seen = total.setdefault(run["target"], {"seconds": 0, "cpu_seconds": 0, "executions": 0,
+                                                "features": 0, "corpus": 0, "found": 0})
+        for key in ("seconds", "cpu_seconds", "executions", "found"):
+            seen[key] += run.get(key, 0)
         for key in ("features", "corpus"):
             seen[key] = max(seen[key], run[key])
     seconds = sum(seen["seconds"] for seen in total.values())
-    yield f"## Fuzzing: {seconds / 3600:.1f} hours"
-    yield from table(("target", "minutes", "executions", "features", "corpus", "open findings"),
-                     ((name, f"{seen['seconds'] / 60:.0f}", f"{seen['executions']:,}",
+    of_cpu = sum(seen["cpu_seconds"] for seen in total.values())
+    yield f"## Fuzzing: {seconds / 3600:.1f} hours, at least {of_cpu / 3600:.1f} of them on a CPU"
+    yield from table(("target", "minutes", "CPU minutes", "executions", "features", "corpus",
+                      "open findings"),
+                     ((name, f"{seen['seconds'] / 60:.0f}", f"{seen['cpu_seconds'] / 60:.1f}",
+                       f"{seen['executions']:,}",
                        f"{seen['features']:,}", f"{seen['corpus']:,}", seen["found"])
                       for name, seen in sorted(total.items())))
 
