@@ -368,6 +368,12 @@ void engine::fall_asleep(unsigned taken) noexcept {
   }
 }
 
+void engine::wake_sleepers(const void* object) noexcept {
+  for (unsigned i = 0; i < thread_count_; ++i) {
+    if (touches(threads_[i].pending, object)) sleep_ &= static_cast<thread_set>(~only(i));
+  }
+}
+
 std::uint32_t engine::early_wakes() const noexcept {
   std::uint32_t wakes = 0;
   if (early_left_ != 0) wakes |= timed_;

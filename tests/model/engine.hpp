@@ -154,6 +154,10 @@ class engine {
   // Blocking: a thread in `blocked` is no option.
   void block(thread_set who) noexcept { blocked_ |= who; }
   void unblock(thread_set who) noexcept { blocked_ &= static_cast<thread_set>(~who); }
+  /// The running transition lets go of `object`: whoever is about to touch it depends on that.
+  void touch(const void* object) noexcept {
+    if (sleep_ != 0) wake_sleepers(object);
+  }
   void await_time(std::int64_t deadline) noexcept;
   void forget_time(unsigned id) noexcept { timed_ &= static_cast<thread_set>(~only(id)); }
   void yielded() noexcept { yielded_ |= only(current_); }
@@ -215,6 +219,7 @@ class engine {
   unsigned uniform_of(std::uint32_t options) noexcept;
   unsigned highest_of(std::uint32_t options) noexcept;
   void fall_asleep(unsigned taken) noexcept;
+  void wake_sleepers(const void* object) noexcept;
   void run_thread() noexcept;
   static void enter() noexcept;
   void trace_step() noexcept;

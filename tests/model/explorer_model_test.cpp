@@ -468,6 +468,26 @@ TEST_CASE("explorer finds a deadlock of two mutexes taken in two orders") {
       "deadlock");
 }
 
+TEST_CASE("explorer lets try_lock meet a mutex before, within and after its holder") {
+  CHECK(outcomes({}, [] {
+          mutex guard;
+          atomic<int> inside = 0;
+          int seen = 0;
+          bool locked = false;
+          together(
+              [&] {
+                const lock_guard<mutex> lock(guard);
+                inside.store(1, relaxed);
+              },
+              [&] {
+                const unique_lock<mutex> lock(guard, std::try_to_lock);
+                locked = lock.owns_lock();
+                if (locked) seen = inside.load(relaxed);
+              });
+          return std::pair(locked ? 1 : 0, seen);
+        }) == results{{0, 0}, {1, 0}, {1, 1}});
+}
+
 namespace {
 
 template <std::memory_order Load>

@@ -531,6 +531,7 @@ class mutex {
     held_ = false;
     message_ = the.self().now;
     the.begin_epoch();
+    the.touch(this);
     the.unblock(wanting_);
   }
 
