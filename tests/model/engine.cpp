@@ -25,6 +25,7 @@ constinit engine the;
 namespace {
 
 constexpr std::size_t stack_bytes = 256 * 1024;
+constexpr unsigned step_limit = 30'000;                    // two epochs each must fit in 16 bits
 constexpr std::int64_t start_of_time = 3'600'000'000'000;  // one hour, so that code may look back
 
 template <class T>
@@ -78,6 +79,11 @@ void engine::begin_search(const search_options& options) {
     path_ = reserve<decision>(most_decisions);
     trace_ = reserve<trace_line>(most_trace);
   }
+  if (options.most_steps > step_limit || options.change_points > most_changes) {
+    std::fprintf(stderr, "model: most_steps is 1 to %u, change_points 0 to %u; got %u and %u\n",
+                 step_limit, most_changes, options.most_steps, options.change_points);
+    std::abort();
+  }
   options_ = options;
   sleeping_ = options.how == search_kind::depth_first && options.preemptions < 0 &&
               options.early_timeouts == 0 && options.spurious_wakeups == 0 &&
@@ -105,7 +111,7 @@ outcome engine::execute(void (*body)(void*), void* argument) {
   outcome_ = outcome::running;
   if (options_.how != search_kind::depth_first && !replaying_) {
     length_ = 0;
-    for (unsigned i = 0; i < options_.change_points && i < 16; ++i)
+    for (unsigned i = 0; i < options_.change_points; ++i)
       change_at_[i] = static_cast<std::uint32_t>(random() % longest_);
   }
   heap.begin(in_warm_up(), options_.fail_allocation);
@@ -339,7 +345,7 @@ unsigned engine::uniform_of(std::uint32_t options) noexcept {
 }
 
 unsigned engine::highest_of(std::uint32_t options) noexcept {
-  for (unsigned i = 0; i < options_.change_points && i < 16; ++i) {
+  for (unsigned i = 0; i < options_.change_points; ++i) {
     if (change_at_[i] == steps_) priority_[current_] = static_cast<std::uint8_t>(i);
   }
   unsigned best = static_cast<unsigned>(std::countr_zero(options));

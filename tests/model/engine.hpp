@@ -74,6 +74,8 @@ struct thread_state {
   alignas(16) std::byte local_bytes[8][32] = {};
 };
 
+inline constexpr unsigned most_changes = 16;
+
 enum class search_kind : std::uint8_t { depth_first, uniform, priorities };
 
 /// Bounds and kind of a search.
@@ -85,7 +87,7 @@ struct search_options {
   unsigned spurious_wakeups = 0;  ///< most waits that end for no reason
   thread_set may_freeze = 0;      ///< threads of which one may stop for ever at any operation
   bool ordered_fences = false;    ///< asymmetric fences without membarrier
-  unsigned change_points = 3;     ///< priorities: the depth of the bugs looked for
+  unsigned change_points = 3;     ///< priorities: the depth of the bugs looked for; at most 16
   unsigned most_steps = 20'000;   ///< more in one execution is a livelock; at most 30,000
   std::uint64_t seed = 1;         ///< uniform and priorities
   std::uint64_t fail_allocation = 0;  ///< the k-th allocation throws bad_alloc; 0: none
@@ -243,7 +245,7 @@ class engine {
   std::uint64_t all_steps_ = 0;
   std::uint64_t random_ = 1;
   std::uint8_t priority_[max_threads] = {};
-  std::uint32_t change_at_[16] = {};
+  std::uint32_t change_at_[most_changes] = {};
   unsigned longest_ = 64;  // steps of the longest execution so far
   search_options options_;
   fiber_place controller_;

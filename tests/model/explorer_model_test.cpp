@@ -396,7 +396,7 @@ TEST_CASE("explorer finds a premature free") {
               if (gone.load(acquire)) static_cast<void>(node->load(relaxed));
             });
       },
-      "use of a atomic");
+      "use of an atomic");
 }
 
 TEST_CASE("explorer finds a leak and a double free") {

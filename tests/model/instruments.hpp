@@ -30,12 +30,11 @@ class lifetime {
   /// Whether what is here is left over from an earlier execution, and must begin anew.
   [[nodiscard]] bool stale(const char* kind) {
     if (state_ != alive) [[unlikely]] {
-      the.fail("use of a %s that %s", kind,
-               state_ == ended ? "has ended" : "is no object (freed?)");
+      the.fail("use of %s that %s", kind, state_ == ended ? "has ended" : "is no object (freed?)");
     }
     if (execution_ == the.execution()) [[likely]]
       return false;
-    if (heap.is_fresh(this)) the.fail("use of a %s that was never made", kind);
+    if (heap.is_fresh(this)) the.fail("use of %s that was never made", kind);
     execution_ = the.execution();
     return true;
   }
@@ -126,7 +125,7 @@ class var {
     }
   }
   void renew() const {
-    if (life_.stale("var")) {
+    if (life_.stale("a var")) {
       written_ = {};
       read_ = {};
     }
@@ -285,7 +284,7 @@ class store_history {
     used_ = clock_vector{};
   }
   void renew() {
-    if (!life_.stale("atomic")) return;
+    if (!life_.stale("an atomic")) return;
     begin();
     made_ = ring_[0].by = access{};  // from before the execution: known to all
   }
@@ -539,7 +538,7 @@ class mutex {
   friend class condition_variable;
 
   void renew() {
-    if (life_.stale("mutex")) reset();
+    if (life_.stale("a mutex")) reset();
   }
   void reset() noexcept {
     held_ = false;
@@ -674,7 +673,7 @@ class condition_variable {
 
  private:
   void renew() {
-    if (life_.stale("condition_variable")) waiting_ = 0;
+    if (life_.stale("a condition_variable")) waiting_ = 0;
   }
   void wake(unsigned id) noexcept {
     the.leave_wait(id);
