@@ -57,39 +57,36 @@ TEST_CASE("loading_cache model: a failed load is handed to all who waited, and i
   check_exhausted("loading_cache failed load, bound 2", explore(to(2), body));
 }
 
+namespace {
+
+/// Beside a load of what the source had, the source changes and `overtake(cache)` says so.
+template <class Overtake>
+void load_beside(Overtake overtake) {
+  cache shared({.max_entries = 4, .shards = 1});
+  atomic<int> source = 1;
+  const auto load = [&](int) { return source.load(std::memory_order_acquire); };
+  together([&] { static_cast<void>(shared.get_or_load(1, load)); },
+           [&] {
+             source.store(2, std::memory_order_release);
+             overtake(shared);
+             const auto got = shared.get_or_load(1, load);
+             require(got && *got == 2, "nothing older");
+           });
+  const auto last = shared.get_or_load(1, load);
+  require(last && *last == 2, "nor later");
+}
+
+}  // namespace
+
 TEST_CASE("loading_cache model: after invalidate nobody gets what was loaded before") {
   const auto body = [] {
-    cache shared({.max_entries = 4, .shards = 1});
-    atomic<int> source = 1;
-    const auto load = [&](int) { return source.load(std::memory_order_acquire); };
-    together([&] { static_cast<void>(shared.get_or_load(1, load)); },
-             [&] {
-               source.store(2, std::memory_order_release);
-               static_cast<void>(shared.invalidate(1));
-               const auto got = shared.get_or_load(1, load);
-               require(got && *got == 2, "nothing older");
-             });
-    const auto last = shared.get_or_load(1, load);
-    require(last && *last == 2, "nor later");
+    load_beside([](cache& shared) { static_cast<void>(shared.invalidate(1)); });
   };
   check_exhausted("loading_cache invalidate, bound 2", explore(to(2), body));
 }
 
 TEST_CASE("loading_cache model: after an announcement nobody gets an older version") {
-  const auto body = [] {
-    cache shared({.max_entries = 4, .shards = 1});
-    atomic<int> source = 1;
-    const auto load = [&](int) { return source.load(std::memory_order_acquire); };
-    together([&] { static_cast<void>(shared.get_or_load(1, load)); },
-             [&] {
-               source.store(2, std::memory_order_release);
-               shared.announce(2);
-               const auto got = shared.get_or_load(1, load);
-               require(got && *got == 2, "nothing older");
-             });
-    const auto last = shared.get_or_load(1, load);
-    require(last && *last == 2, "nor later");
-  };
+  const auto body = [] { load_beside([](cache& shared) { shared.announce(2); }); };
   check_exhausted("loading_cache announce, bound 2", explore(to(2), body));
 }
 
