@@ -76,7 +76,7 @@ class elastic_pool {
   class [[nodiscard]] schedule_operation {
    public:
     [[nodiscard]] static bool await_ready() noexcept { return false; }
-    // noinline: before 18, clang moves writes to this object past the push if it inlines this.
+    // noinline: clang 14 moves writes to this object past the push if it inlines this.
     [[gnu::noinline]] bool await_suspend(std::coroutine_handle<> waiting) {
       detail::task resume([waiting] { waiting.resume(); });
       // Once accepted, this object may be gone: nothing of it is touched after.

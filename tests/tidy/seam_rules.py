@@ -186,7 +186,7 @@ def model_place(tree):
                    "put what differs behind a name of detail/sync.hpp")
 
 
-@rule("await-suspend", "Nothing inlines await_suspend(): before 18, clang moves writes to a "
+@rule("await-suspend", "Nothing inlines await_suspend(): clang 14 moves writes to a "
                        "coroutine's frame past the point where another thread may own it.")
 def await_suspend(tree):
     for source in tree.headers:

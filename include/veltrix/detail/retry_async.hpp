@@ -276,7 +276,7 @@ class [[nodiscard]] retry_awaiter {
         function_(std::move(function)) {}
 
   [[nodiscard]] bool await_ready() const noexcept { return false; }
-  // noinline: before 18, clang moves writes to the frame past the start if it inlines this.
+  // noinline: clang 14 moves writes to the frame past the start if it inlines this.
   [[gnu::noinline]] void await_suspend(std::coroutine_handle<> waiter) {
     start_call(std::move(source_), where_, std::move(env_), std::move(function_),
                [this, waiter](outcome<result> told) {

@@ -33,8 +33,8 @@
 #endif
 
 // Tests that explore interleavings give a header of their own here (-DVELTRIX_MODEL=<name>), with
-// instrumented types of the same names. Nothing else in the library knows of it, and the inline
-// namespace differs, so that no object of one mode ever meets the other.
+// instrumented types of the same names. Only version.hpp, whose inline namespace keeps the modes
+// apart, and stop_token.hpp, which then takes the library's own, know of it besides.
 #if defined(VELTRIX_MODEL)
 #include VELTRIX_MODEL
 #endif
