@@ -12,14 +12,20 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace veltrix_bench {
 
-/// Keeps a value alive in the eyes of the optimiser.
+/// Keeps a value alive in the eyes of the optimiser, and makes it read memory anew after this.
+/// What fits a register must be in one: else an address would do, and the last load be left out.
 template <class Value>
 inline void keep(const Value& value) {
-  asm volatile("" : : "r,m"(value) : "memory");
+  if constexpr (std::is_scalar_v<Value>) {
+    asm volatile("" : : "r"(value) : "memory");
+  } else {
+    asm volatile("" : : "r,m"(value) : "memory");
+  }
 }
 
 /// One way to do the work: `body(thread_index, operations)` does that many operations.
