@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <time.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -13,6 +16,7 @@
 #include <string_view>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace veltrix_bench {
@@ -28,19 +32,55 @@ inline void keep(const Value& value) {
   }
 }
 
-/// One way to do the work: `body(thread_index, operations)` does that many operations.
+/// Gives what is contended cache lines of its own, so that no contender has luck with its place.
+/// 128: processors fetch lines in pairs.
+template <class Value>
+struct alignas(128) apart {
+  template <class... Arguments>
+  explicit apart(Arguments&&... arguments) : value(std::forward<Arguments>(arguments)...) {}
+  Value value;
+};
+
+/// One way to do the work. Each of these is called once per measurement, never once per operation.
 struct contender {
   std::string name;
+  /// `body(thread, operations)` does that many operations.
   std::function<void(unsigned, std::uint64_t)> body;
+  /// Runs in a thread of its own while the bodies do, until `over`; returns how often it did what
+  /// it does.
+  std::function<std::uint64_t(const std::atomic<bool>& over)> beside = nullptr;
+  std::function<void()> before = nullptr;  ///< each measurement, not timed
+  std::function<void()> after = nullptr;   ///< each measurement, not timed
+};
+
+enum class shown_as : std::uint8_t {
+  ratio,       ///< "1.35x" the baseline
+  difference,  ///< "+1.35 ns" over the baseline
+};
+
+/// The same work by several contenders. The first one is the baseline.
+struct workload {
+  std::string name;
+  unsigned threads = 1;
+  std::vector<contender> sides;
+  shown_as shown = shown_as::ratio;
 };
 
 struct options {
-  unsigned rounds = 7;                     ///< at least 5
+  unsigned rounds = 7;                     ///< at least 5, but for a smoke test
   std::chrono::milliseconds per_run{100};  ///< aimed at for each contender and round
   std::string json_path;                   ///< empty: no file
+  std::vector<std::string> only;           ///< parts of workloads' names; empty: all
+  bool quick = false;                      ///< a smoke test: figures mean nothing
+
+  [[nodiscard]] bool wants(const std::string& name) const {
+    return only.empty() || std::any_of(only.begin(), only.end(), [&](const std::string& part) {
+             return name.find(part) != std::string::npos;
+           });
+  }
 };
 
-/// `--quick` (smoke: 5 rounds of 10 ms), `--rounds N`, `--ms N`, `--json FILE`.
+/// `--quick` (smoke: 3 rounds of 2 ms), `--rounds N`, `--ms N`, `--only TEXT`, `--json FILE`.
 inline options parse(int argc, char** argv) {
   options chosen;
   for (int i = 1; i < argc; ++i) {
@@ -51,16 +91,21 @@ inline options parse(int argc, char** argv) {
       std::exit(2);
     };
     if (word == "--quick") {
-      chosen.rounds = 5;
-      chosen.per_run = std::chrono::milliseconds(10);
+      chosen.quick = true;
+      chosen.rounds = 3;
+      chosen.per_run = std::chrono::milliseconds(2);
     } else if (word == "--rounds") {
       chosen.rounds = std::max(5U, static_cast<unsigned>(std::atoi(value())));
     } else if (word == "--ms") {
       chosen.per_run = std::chrono::milliseconds(std::max(1, std::atoi(value())));
+    } else if (word == "--only") {
+      chosen.only.emplace_back(value());
     } else if (word == "--json") {
       chosen.json_path = value();
     } else {
-      std::fprintf(stderr, "%s: unknown option %s; known: --quick --rounds N --ms N --json FILE\n",
+      std::fprintf(stderr,
+                   "%s: unknown option %s; known: --quick --rounds N --ms N --only TEXT "
+                   "--json FILE\n",
                    argv[0], argv[i]);
       std::exit(2);
     }
@@ -68,34 +113,204 @@ inline options parse(int argc, char** argv) {
   return chosen;
 }
 
-/// A table of contenders per workload. The first contender of a workload is its baseline.
+inline double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// What one measurement of one contender found.
+struct measured {
+  double wall_ns = 0;    ///< from the moment all threads are let go until the last is done
+  double beside_ns = 0;  ///< of the thread beside, per time it did what it does; 0: nobody beside
+  double on_cpu = 0;     ///< the part of their time in which the measured threads had a processor
+};
+
+namespace detail {
+
+inline double thread_cpu_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
+}
+
+inline double wall_ns() {
+  return std::chrono::duration<double, std::nano>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// The thread beside a measurement, from its construction to stop().
+class companion {
+ public:
+  explicit companion(const contender& side) {
+    if (!side.beside) return;
+    thread_ = std::thread([this, &side] {
+      const double start = wall_ns();
+      running_.store(true, std::memory_order_release);
+      const std::uint64_t times = side.beside(over_);
+      per_time_ns_ = (wall_ns() - start) / static_cast<double>(std::max<std::uint64_t>(1, times));
+    });
+    while (!running_.load(std::memory_order_acquire))
+      std::this_thread::yield();
+  }
+  companion(const companion&) = delete;
+  companion& operator=(const companion&) = delete;
+  ~companion() { stop(); }
+
+  /// Result: nanoseconds per time that it did what it does, 0 if there is nobody beside.
+  double stop() {
+    over_.store(true, std::memory_order_release);
+    if (thread_.joinable()) thread_.join();
+    return per_time_ns_;
+  }
+
+ private:
+  std::atomic<bool> running_{false};
+  std::atomic<bool> over_{false};
+  double per_time_ns_ = 0;  // written by thread_, read after the join
+  std::thread thread_;
+};
+
+/// One thread's run: adds what it used to the sums.
+inline void timed_body(const contender& side, unsigned thread, std::uint64_t operations,
+                       std::atomic<double>& cpu, std::atomic<double>& wall) {
+  const double cpu_start = thread_cpu_ns();
+  const double wall_start = wall_ns();
+  side.body(thread, operations);
+  wall.fetch_add(wall_ns() - wall_start, std::memory_order_relaxed);
+  cpu.fetch_add(thread_cpu_ns() - cpu_start, std::memory_order_relaxed);
+}
+
+/// Result: nanoseconds until the last thread is done.
+inline double timed_crew(const contender& side, unsigned threads, std::uint64_t operations,
+                         std::atomic<double>& cpu, std::atomic<double>& wall) {
+  std::atomic<unsigned> ready{0};
+  std::atomic<bool> go{false};
+  std::vector<std::thread> crew;
+  for (unsigned t = 0; t < threads; ++t) {
+    crew.emplace_back([&, t] {
+      ready.fetch_add(1, std::memory_order_acq_rel);
+      while (!go.load(std::memory_order_acquire))
+        std::this_thread::yield();
+      timed_body(side, t, operations, cpu, wall);
+    });
+  }
+  while (ready.load(std::memory_order_acquire) != threads)
+    std::this_thread::yield();
+  const double start = wall_ns();
+  go.store(true, std::memory_order_release);
+  for (std::thread& each : crew)
+    each.join();
+  return wall_ns() - start;
+}
+
+inline measured measure(const contender& side, unsigned threads, std::uint64_t operations) {
+  if (side.before) side.before();
+  measured found;
+  {
+    companion beside(side);
+    std::atomic<double> cpu{0};
+    std::atomic<double> wall{0};
+    if (threads == 1) {
+      timed_body(side, 0, operations, cpu, wall);
+      found.wall_ns = wall.load(std::memory_order_relaxed);
+    } else {
+      found.wall_ns = timed_crew(side, threads, operations, cpu, wall);
+    }
+    found.beside_ns = beside.stop();
+    found.on_cpu = cpu.load(std::memory_order_relaxed) / wall.load(std::memory_order_relaxed);
+  }
+  if (side.after) side.after();
+  return found;
+}
+
+/// Says on stderr how far a long run is: a line that is overwritten on a terminal, else one plain
+/// line each ten seconds.
+class progress {
+ public:
+  void tell(const std::string& text) {
+    const auto now = std::chrono::steady_clock::now();
+    if (terminal_) {
+      std::fprintf(stderr, "\r%.100s\033[K", text.c_str());
+    } else if (now - last_ >= std::chrono::seconds(10)) {
+      std::fprintf(stderr, "%s\n", text.c_str());
+      last_ = now;
+    }
+  }
+  void clear() const {
+    if (terminal_) std::fprintf(stderr, "\r\033[K");
+  }
+
+ private:
+  bool terminal_ = isatty(STDERR_FILENO) == 1;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace detail
+
+/// A table of contenders per workload, printed, and written as JSON on request.
 class bench {
  public:
-  bench(std::string name, options chosen) : name_(std::move(name)), options_(std::move(chosen)) {}
+  bench(std::string name, options chosen) : name_(std::move(name)), options_(std::move(chosen)) {
+    // In a process that never had a second thread, libstdc++ counts references without atomics.
+    std::thread([] {}).join();
+  }
   bench(const bench&) = delete;
   bench& operator=(const bench&) = delete;
 
-  /// Prints "workload, contender, ns per operation, times the baseline" and keeps it for the file.
-  void run(const std::string& workload, unsigned threads, const std::vector<contender>& sides) {
-    std::vector<std::uint64_t> operations;
-    for (const contender& side : sides)
-      operations.push_back(calibrate(side, threads));
-    std::vector<std::vector<double>> samples(sides.size());
-    for (unsigned round = 0; round < options_.rounds; ++round) {
-      for (std::size_t i = 0; i < sides.size(); ++i) {
-        const double took = measure(sides[i], threads, operations[i]);
-        samples[i].push_back(took / static_cast<double>(operations[i]));
+  [[nodiscard]] const options& chosen() const { return options_; }
+
+  /// One workload alone.
+  void run(const std::string& name, unsigned threads, const std::vector<contender>& sides) {
+    run({workload{name, threads, sides}});
+  }
+
+  /// Measures every contender of every workload once per round, so that what is slow for a while
+  /// is slow for all, and prints "workload, contender, ns per operation of one thread, times the
+  /// baseline". Every other round runs backwards: a steady drift favours nobody. The ratio is the
+  /// median of each round's ratio, which a change between rounds does not move.
+  void run(std::vector<workload> together) {
+    std::erase_if(together, [&](const workload& each) { return !options_.wants(each.name); });
+    std::vector<series> all;
+    for (const workload& each : together) {
+      for (const contender& side : each.sides) {
+        progress_.tell(name_ + ": finding the length of a run: " + each.name + ", " + side.name);
+        all.push_back(series{&each, &side, calibrate(side, each.threads), {}, {}, {}});
       }
     }
-    const double baseline = median(samples[0]);
-    for (std::size_t i = 0; i < sides.size(); ++i) {
-      const double found = median(samples[i]);
-      std::printf("%-14s %-34s t=%u  %-28s %10.2f ns  %6.2fx\n", name_.c_str(), workload.c_str(),
-                  threads, sides[i].name.c_str(), found, found / baseline);
-      std::fflush(stdout);
-      rows_.push_back(row{workload, threads, sides[i].name, found, found / baseline});
+    for (unsigned round = 0; round < options_.rounds; ++round) {
+      for (series& each : all)
+        measure_once(each, round);
+      std::reverse(all.begin(), all.end());
+    }
+    if (options_.rounds % 2 == 1) std::reverse(all.begin(), all.end());
+    progress_.clear();
+    const series* baseline = nullptr;
+    for (const series& each : all) {
+      if (each.side == each.of->sides.data()) baseline = &each;
+      conclude(each, *baseline);
     }
   }
+
+  /// Keeps and prints what a bench counted or timed itself, one sample per round.
+  void record(const std::string& of, unsigned threads, const std::string& side,
+              const std::string& unit, std::vector<double> samples) {
+    row found{of, threads, side, unit, median(samples), 0, "", 0, 0, std::move(samples)};
+    std::printf("%-14s %-40s t=%u  %-28s %10.2f %s\n", name_.c_str(), of.c_str(), threads,
+                side.c_str(), found.value, unit.c_str());
+    std::fflush(stdout);
+    rows_.push_back(std::move(found));
+  }
+
+  /// Keeps and prints that a contender cannot be measured here.
+  void absent(const std::string& side, const std::string& why) {
+    std::printf("%-14s skipped: %s: %s\n", name_.c_str(), side.c_str(), why.c_str());
+    absent_.emplace_back(side, why);
+  }
+
+  void tell(const std::string& text) { progress_.tell(name_ + ": " + text); }
+  void clear() const { progress_.clear(); }
 
   /// Writes the rows as JSON when --json was given. Result: the exit code for main.
   int finish() const {
@@ -105,15 +320,21 @@ class bench {
       std::fprintf(stderr, "cannot write %s\n", options_.json_path.c_str());
       return 1;
     }
-    std::fprintf(file, "{\"bench\": \"%s\", \"rounds\": %u, \"cores\": %u, \"rows\": [",
-                 name_.c_str(), options_.rounds, std::thread::hardware_concurrency());
-    const char* separator = "\n";
+    std::fprintf(file, "{\"bench\": \"%s\", \"rounds\": %u, \"ms\": %lld, \"cores\": %u,\n",
+                 name_.c_str(), options_.rounds, static_cast<long long>(options_.per_run.count()),
+                 std::thread::hardware_concurrency());
+    std::fprintf(file, "\"absent\": [");
+    const char* separator = "";
+    for (const auto& [side, why] : absent_) {
+      std::fprintf(file, "%s{\"contender\": \"%s\", \"why\": \"%s\"}", separator, side.c_str(),
+                   why.c_str());
+      separator = ", ";
+    }
+    std::fprintf(file, "],\n\"rows\": [");
+    separator = "\n";
     for (const row& each : rows_) {
-      std::fprintf(file,
-                   "%s  {\"workload\": \"%s\", \"threads\": %u, \"contender\": \"%s\", "
-                   "\"ns\": %.3f, \"ratio\": %.4f}",
-                   separator, each.workload.c_str(), each.threads, each.name.c_str(), each.ns,
-                   each.ratio);
+      std::fprintf(file, "%s", separator);
+      write(file, each);
       separator = ",\n";
     }
     std::fprintf(file, "\n]}\n");
@@ -125,58 +346,95 @@ class bench {
     std::string workload;
     unsigned threads;
     std::string name;
-    double ns;     // per operation of one thread
-    double ratio;  // to the workload's first contender
+    std::string unit;
+    double value;        // the median of the samples
+    double ratio;        // to `versus`: the median of the rounds' ratios; 0: none
+    std::string versus;  // the workload's first contender; empty: none
+    double beside_ns;    // 0: nobody beside
+    double on_cpu;       // 0: not known
+    std::vector<double> samples;
   };
 
-  static double median(std::vector<double> values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
+  /// A contender's samples, one a round.
+  struct series {
+    const workload* of;
+    const contender* side;
+    std::uint64_t operations;
+    std::vector<double> samples;  // ns per operation of one thread
+    std::vector<double> beside_ns;
+    std::vector<double> on_cpu;
+  };
+
+  void measure_once(series& each, unsigned round) {
+    progress_.tell(name_ + ": round " + std::to_string(round + 1) + " of " +
+                   std::to_string(options_.rounds) + ": " + each.of->name + ", " +
+                   std::to_string(each.of->threads) + " threads, " + each.side->name);
+    const measured found = detail::measure(*each.side, each.of->threads, each.operations);
+    each.samples.push_back(found.wall_ns / static_cast<double>(each.operations));
+    each.beside_ns.push_back(found.beside_ns);
+    each.on_cpu.push_back(found.on_cpu);
   }
 
-  /// Nanoseconds from the moment all threads are let go until the last is done.
-  static double measure(const contender& side, unsigned threads, std::uint64_t operations) {
-    using clock = std::chrono::steady_clock;
-    if (threads == 1) {
-      const auto start = clock::now();
-      side.body(0, operations);
-      return std::chrono::duration<double, std::nano>(clock::now() - start).count();
+  void conclude(const series& each, const series& baseline) {
+    std::vector<double> ratios;
+    std::vector<double> differences;
+    for (std::size_t i = 0; i < each.samples.size(); ++i) {
+      ratios.push_back(each.samples[i] / baseline.samples[i]);
+      differences.push_back(each.samples[i] - baseline.samples[i]);
     }
-    std::atomic<unsigned> ready{0};
-    std::atomic<bool> go{false};
-    std::vector<std::thread> crew;
-    for (unsigned t = 0; t < threads; ++t) {
-      crew.emplace_back([&, t] {
-        ready.fetch_add(1, std::memory_order_acq_rel);
-        while (!go.load(std::memory_order_acquire))
-          std::this_thread::yield();
-        side.body(t, operations);
-      });
+    row found{each.of->name,        each.of->threads, each.side->name,     "ns",
+              median(each.samples), median(ratios),   baseline.side->name, median(each.beside_ns),
+              median(each.on_cpu),  each.samples};
+    std::printf("%-14s %-40s t=%u  %-28s %10.2f ns", name_.c_str(), found.workload.c_str(),
+                found.threads, found.name.c_str(), found.value);
+    if (each.of->shown == shown_as::ratio) {
+      std::printf("  %7.2fx", found.ratio);
+    } else {
+      std::printf("  %+7.2f ns", median(differences));
     }
-    while (ready.load(std::memory_order_acquire) != threads)
-      std::this_thread::yield();
-    const auto start = clock::now();
-    go.store(true, std::memory_order_release);
-    for (std::thread& each : crew)
-      each.join();
-    return std::chrono::duration<double, std::nano>(clock::now() - start).count();
+    if (found.beside_ns > 0) std::printf("  (beside: %.0f ns each)", found.beside_ns);
+    std::printf("\n");
+    std::fflush(stdout);
+    rows_.push_back(std::move(found));
+  }
+
+  static void write(std::FILE* file, const row& each) {
+    std::fprintf(file,
+                 "  {\"workload\": \"%s\", \"threads\": %u, \"contender\": \"%s\", "
+                 "\"unit\": \"%s\", \"value\": %.4f",
+                 each.workload.c_str(), each.threads, each.name.c_str(), each.unit.c_str(),
+                 each.value);
+    if (!each.versus.empty()) {
+      std::fprintf(file, ", \"ratio\": %.4f, \"versus\": \"%s\"", each.ratio, each.versus.c_str());
+    }
+    if (each.beside_ns > 0) std::fprintf(file, ", \"beside_ns\": %.1f", each.beside_ns);
+    if (each.on_cpu > 0) std::fprintf(file, ", \"on_cpu\": %.3f", each.on_cpu);
+    std::fprintf(file, ", \"samples\": [");
+    const char* separator = "";
+    for (const double sample : each.samples) {
+      std::fprintf(file, "%s%.4f", separator, sample);
+      separator = ", ";
+    }
+    std::fprintf(file, "]}");
   }
 
   std::uint64_t calibrate(const contender& side, unsigned threads) const {
     const double wanted = std::chrono::duration<double, std::nano>(options_.per_run).count();
-    for (std::uint64_t operations = 16;; operations *= 4) {
-      const double took = measure(side, threads, operations);
+    for (std::uint64_t operations = 16;;) {
+      const double took = detail::measure(side, threads, operations).wall_ns;
       if (took >= wanted / 8) {
         const double scaled = static_cast<double>(operations) * wanted / took;
         return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(scaled));
       }
+      operations *= took < wanted / 128 ? 16 : 4;
     }
   }
 
   std::string name_;
   options options_;
+  detail::progress progress_;
   std::vector<row> rows_;
+  std::vector<std::pair<std::string, std::string>> absent_;  // contender, why
 };
 
 }  // namespace veltrix_bench
