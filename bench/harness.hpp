@@ -123,7 +123,7 @@ inline double median(std::vector<double> values) {
 struct measured {
   double wall_ns = 0;    ///< from the moment all threads are let go until the last is done
   double beside_ns = 0;  ///< of the thread beside, per time it did what it does; 0: nobody beside
-  double on_cpu = 0;     ///< the part of their time in which the measured threads had a processor
+  double cpu_ns = 0;     ///< processor time of the measured threads, their mean
 };
 
 namespace detail {
@@ -172,19 +172,17 @@ class companion {
   std::thread thread_;
 };
 
-/// One thread's run: adds what it used to the sums.
+/// One thread's run: adds its processor time to the sum.
 inline void timed_body(const contender& side, unsigned thread, std::uint64_t operations,
-                       std::atomic<double>& cpu, std::atomic<double>& wall) {
-  const double cpu_start = thread_cpu_ns();
-  const double wall_start = wall_ns();
+                       std::atomic<double>& cpu) {
+  const double start = thread_cpu_ns();
   side.body(thread, operations);
-  wall.fetch_add(wall_ns() - wall_start, std::memory_order_relaxed);
-  cpu.fetch_add(thread_cpu_ns() - cpu_start, std::memory_order_relaxed);
+  cpu.fetch_add(thread_cpu_ns() - start, std::memory_order_relaxed);
 }
 
 /// Result: nanoseconds until the last thread is done.
 inline double timed_crew(const contender& side, unsigned threads, std::uint64_t operations,
-                         std::atomic<double>& cpu, std::atomic<double>& wall) {
+                         std::atomic<double>& cpu) {
   std::atomic<unsigned> ready{0};
   std::atomic<bool> go{false};
   std::vector<std::thread> crew;
@@ -193,7 +191,7 @@ inline double timed_crew(const contender& side, unsigned threads, std::uint64_t 
       ready.fetch_add(1, std::memory_order_acq_rel);
       while (!go.load(std::memory_order_acquire))
         std::this_thread::yield();
-      timed_body(side, t, operations, cpu, wall);
+      timed_body(side, t, operations, cpu);
     });
   }
   while (ready.load(std::memory_order_acquire) != threads)
@@ -211,15 +209,15 @@ inline measured measure(const contender& side, unsigned threads, std::uint64_t o
   {
     companion beside(side);
     std::atomic<double> cpu{0};
-    std::atomic<double> wall{0};
     if (threads == 1) {
-      timed_body(side, 0, operations, cpu, wall);
-      found.wall_ns = wall.load(std::memory_order_relaxed);
+      const double start = wall_ns();
+      timed_body(side, 0, operations, cpu);
+      found.wall_ns = wall_ns() - start;
     } else {
-      found.wall_ns = timed_crew(side, threads, operations, cpu, wall);
+      found.wall_ns = timed_crew(side, threads, operations, cpu);
     }
     found.beside_ns = beside.stop();
-    found.on_cpu = cpu.load(std::memory_order_relaxed) / wall.load(std::memory_order_relaxed);
+    found.cpu_ns = cpu.load(std::memory_order_relaxed) / threads;
   }
   if (side.after) side.after();
   return found;
@@ -296,8 +294,8 @@ class bench {
   /// Keeps and prints what a bench counted or timed itself, one sample per round.
   void record(const std::string& of, unsigned threads, const std::string& side,
               const std::string& unit, std::vector<double> samples) {
-    row found{of, threads, side, unit, median(samples), 0, "", 0, 0, std::move(samples)};
-    std::printf("%-14s %-40s t=%u  %-28s %10.2f %s\n", name_.c_str(), of.c_str(), threads,
+    row found{of, threads, side, unit, median(samples), 0, "", 0, std::move(samples), {}};
+    std::printf("%-14s %-44s t=%u  %-28s %10.2f %s\n", name_.c_str(), of.c_str(), threads,
                 side.c_str(), found.value, unit.c_str());
     std::fflush(stdout);
     rows_.push_back(std::move(found));
@@ -323,8 +321,14 @@ class bench {
     std::fprintf(file, "{\"bench\": \"%s\", \"rounds\": %u, \"ms\": %lld, \"cores\": %u,\n",
                  name_.c_str(), options_.rounds, static_cast<long long>(options_.per_run.count()),
                  std::thread::hardware_concurrency());
-    std::fprintf(file, "\"absent\": [");
+    std::fprintf(file, "\"only\": [");
     const char* separator = "";
+    for (const std::string& part : options_.only) {
+      std::fprintf(file, "%s\"%s\"", separator, part.c_str());
+      separator = ", ";
+    }
+    std::fprintf(file, "],\n\"absent\": [");
+    separator = "";
     for (const auto& [side, why] : absent_) {
       std::fprintf(file, "%s{\"contender\": \"%s\", \"why\": \"%s\"}", separator, side.c_str(),
                    why.c_str());
@@ -351,8 +355,8 @@ class bench {
     double ratio;        // to `versus`: the median of the rounds' ratios; 0: none
     std::string versus;  // the workload's first contender; empty: none
     double beside_ns;    // 0: nobody beside
-    double on_cpu;       // 0: not known
     std::vector<double> samples;
+    std::vector<double> cpu_samples;  // the same in processor time; empty: not known
   };
 
   /// A contender's samples, one a round.
@@ -360,9 +364,9 @@ class bench {
     const workload* of;
     const contender* side;
     std::uint64_t operations;
-    std::vector<double> samples;  // ns per operation of one thread
+    std::vector<double> samples;      // ns per operation of one thread
+    std::vector<double> cpu_samples;  // the same in processor time
     std::vector<double> beside_ns;
-    std::vector<double> on_cpu;
   };
 
   void measure_once(series& each, unsigned round) {
@@ -371,8 +375,8 @@ class bench {
                    std::to_string(each.of->threads) + " threads, " + each.side->name);
     const measured found = detail::measure(*each.side, each.of->threads, each.operations);
     each.samples.push_back(found.wall_ns / static_cast<double>(each.operations));
+    each.cpu_samples.push_back(found.cpu_ns / static_cast<double>(each.operations));
     each.beside_ns.push_back(found.beside_ns);
-    each.on_cpu.push_back(found.on_cpu);
   }
 
   void conclude(const series& each, const series& baseline) {
@@ -384,8 +388,8 @@ class bench {
     }
     row found{each.of->name,        each.of->threads, each.side->name,     "ns",
               median(each.samples), median(ratios),   baseline.side->name, median(each.beside_ns),
-              median(each.on_cpu),  each.samples};
-    std::printf("%-14s %-40s t=%u  %-28s %10.2f ns", name_.c_str(), found.workload.c_str(),
+              each.samples,         each.cpu_samples};
+    std::printf("%-14s %-44s t=%u  %-28s %10.2f ns", name_.c_str(), found.workload.c_str(),
                 found.threads, found.name.c_str(), found.value);
     if (each.of->shown == shown_as::ratio) {
       std::printf("  %7.2fx", found.ratio);
@@ -408,14 +412,19 @@ class bench {
       std::fprintf(file, ", \"ratio\": %.4f, \"versus\": \"%s\"", each.ratio, each.versus.c_str());
     }
     if (each.beside_ns > 0) std::fprintf(file, ", \"beside_ns\": %.1f", each.beside_ns);
-    if (each.on_cpu > 0) std::fprintf(file, ", \"on_cpu\": %.3f", each.on_cpu);
-    std::fprintf(file, ", \"samples\": [");
+    write(file, "samples", each.samples);
+    if (!each.cpu_samples.empty()) write(file, "cpu_samples", each.cpu_samples);
+    std::fprintf(file, "}");
+  }
+
+  static void write(std::FILE* file, const char* key, const std::vector<double>& samples) {
+    std::fprintf(file, ", \"%s\": [", key);
     const char* separator = "";
-    for (const double sample : each.samples) {
+    for (const double sample : samples) {
       std::fprintf(file, "%s%.4f", separator, sample);
       separator = ", ";
     }
-    std::fprintf(file, "]}");
+    std::fprintf(file, "]");
   }
 
   std::uint64_t calibrate(const contender& side, unsigned threads) const {

@@ -280,8 +280,8 @@ void run_versions(bench& table) {
 /// A contender's quantiles in nanoseconds, one a round.
 struct latencies {
   static constexpr std::size_t kinds = 6;
-  static constexpr std::array<const char*, kinds> names{
-      "p50", "p99", "p99.9", "p99.99", "max", "mean of the slowest 0.1 %"};
+  static constexpr std::array<const char*, kinds> names{"p50",    "p99", "p99.9",
+                                                        "p99.99", "max", "mean of slowest 0.1 %"};
   std::array<std::vector<double>, kinds> samples;
 
   void add(const histogram& found) {
@@ -326,7 +326,7 @@ void time_reads(std::chrono::milliseconds span, histogram& into) {
 }
 
 void run_latencies(bench& table) {
-  const std::string name = "latency of a read beside a writer each 1 ms";
+  const std::string name = "latency beside a writer each 1 ms";
   if (!table.chosen().wants(name)) return;
   std::vector<std::string> of{"the timer alone"};
   for_each_cell<settings>([&]<class Cell>() { of.emplace_back(Cell::name); },
