@@ -22,8 +22,8 @@ inline std::uint64_t ticks() {
   _mm_lfence();
   return now;
 #else
-  return static_cast<std::uint64_t>(
-      std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+  return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch() /
+                                    std::chrono::nanoseconds(1));
 #endif
 }
 
@@ -33,8 +33,7 @@ inline double ns_per_tick() {
     using clock = std::chrono::steady_clock;
     const auto start = clock::now();
     const std::uint64_t first = ticks();
-    while (clock::now() - start < std::chrono::milliseconds(20)) {
-    }
+    while (clock::now() - start < std::chrono::milliseconds(20)) {}
     const std::uint64_t last = ticks();
     const auto took = std::chrono::duration<double, std::nano>(clock::now() - start).count();
     return took / static_cast<double>(last - first);

@@ -70,7 +70,7 @@ class seqlock {
     sequence_.store(before + 2, std::memory_order_release);
   }
 
-  std::atomic<std::uint64_t> sequence_{0};            // odd while a write is under way
+  std::atomic<std::uint64_t> sequence_{0};                // odd while a write is under way
   std::array<std::atomic<std::uint64_t>, size> words_{};  // relaxed: ordered by sequence_
 };
 
