@@ -6,6 +6,7 @@
     bench/compare.py snapshot_cell --gate          the same; exit 1 if a goal is missed
     bench/compare.py snapshot_cell --record        the same; writes bench/results/snapshot_cell.json
     bench/compare.py snapshot_cell --results FILE  judges a run that --json or --record wrote
+    bench/compare.py snapshot_cell --instructions  counts instructions per operation with callgrind
 
 All contenders take turns in each round of one run. A ratio is the median of the rounds' ratios; the
 lowest and the highest of them stand beside it, and the ratio of processor times: where that is far
@@ -22,6 +23,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -322,6 +324,39 @@ def run(options, build):
     return results
 
 
+COUNTED = 20_000
+
+
+def collected(program, contender, operations):
+    """All instructions of one run under callgrind."""
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(program),
+               contender, str(operations)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode != 0 or not found:
+        print(done.stderr[-4000:], file=sys.stderr)
+        raise RunError(f"valgrind failed on {contender}")
+    return int(found[1])
+
+
+def instructions(options, build):
+    """Of each contender, per operation: what the second half of twice as many adds."""
+    target = f"{options.bench}_instructions"
+    if not (ROOT / f"bench/{target}.cpp").exists():
+        raise UsageError(f"{options.bench} has no bench/{target}.cpp, which does the operations")
+    if shutil.which("valgrind") is None:
+        raise RunError("valgrind is not installed (tools/get-deps bench); nothing was counted")
+    program = built(build, target)
+    names = subprocess.run([program], capture_output=True, text=True, check=True).stdout.split("\n")
+    counts = []
+    for name in filter(None, names):
+        once, twice = (collected(program, name, COUNTED * times) for times in (1, 2))
+        counts.append({"contender": name, "instructions": round((twice - once) / COUNTED, 2)})
+        print(f"{options.bench}: {counts[-1]['instructions']:10.2f} instructions per operation: "
+              f"{name}", flush=True)
+    return counts
+
+
 def text_of(results, verdicts):
     """JSON with one row a line, for people who compare two of them."""
     shown = dict(results)
@@ -369,6 +404,8 @@ def arguments(given):
     parser.add_argument("--record", action="store_true", help="write them to bench/results/")
     parser.add_argument("--build", metavar="DIR", default=str(ROOT / "build/bench"),
                         help="a build folder made with VELTRIX_BUILD_BENCH (default: build/bench)")
+    parser.add_argument("--instructions", action="store_true",
+                        help="count instructions instead of time, with valgrind")
     parser.add_argument("--results", metavar="FILE", help="judge an earlier run, run nothing")
     parser.add_argument("--goals", metavar="FILE", default=str(ROOT / "bench/goals.json"),
                         help=argparse.SUPPRESS)
@@ -389,10 +426,16 @@ def arguments(given):
 
 def compare(options):
     goals = read_goals(options.goals, options.bench)  # first: a run takes minutes
-    if options.results:
-        results = earlier(options.results)
-    else:
-        results = run(options, pathlib.Path(options.build).resolve())
+    build = pathlib.Path(options.build).resolve()
+    if options.instructions:
+        counted = {"bench": options.bench, "instructions": instructions(options, build)}
+        if options.json:
+            counted["machine"] = machine(build)
+            pathlib.Path(options.json).write_text(text_of(counted, []), encoding="utf-8")
+        return 0
+    results = earlier(options.results) if options.results else run(options, build)
+    if options.record and (ROOT / f"bench/{options.bench}_instructions.cpp").exists():
+        results["instructions"] = instructions(options, build)
     clocks = CLOCKS[::-1] if options.cpu_time else CLOCKS
     verdicts = judge(goals, results, clocks)
     print()

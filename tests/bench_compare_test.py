@@ -10,6 +10,7 @@ import pathlib
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -177,6 +178,19 @@ class Refusals(Tree):
             compare.main(["no_such"])
         self.assertEqual(stop.exception.code, 2)
         self.assertIn("no bench 'no_such'; known: ", err.getvalue())
+
+
+class Instructions(Tree):
+    def test_no_valgrind_is_said(self):
+        with unittest.mock.patch("shutil.which", return_value=None):
+            code, _, err = self.compare([], "--instructions")
+        self.assertEqual(code, 3)
+        self.assertIn("valgrind is not installed", err)
+
+    def test_a_bench_without_a_program_for_it_is_refused(self):
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            self.assertEqual(compare.main(["clock", "--instructions"]), 2)
+        self.assertIn("clock_instructions.cpp", err.getvalue())
 
 
 class TheGoalsOfTheTree(unittest.TestCase):
