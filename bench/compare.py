@@ -158,7 +158,7 @@ def why_not(goal, rows, absent, partial):
         if not partial:
             raise UsageError(f"a goal names what the bench does not have: {key[0]}, "
                              f"{key[1]} threads, {key[2]}")
-        return "only some workloads were run"
+        return "only a part was run"
     return ""
 
 
@@ -185,7 +185,8 @@ def judge_one(goal, rows, absent, partial, clocks):
 def judge(goals, results, clocks=CLOCKS):
     rows = {(row["workload"], row["threads"], row["contender"]): row for row in results["rows"]}
     absent = {each["contender"]: each["why"] for each in results["absent"]}
-    return [judge_one(goal, rows, absent, bool(results.get("only")), clocks) for goal in goals]
+    partial = bool(results.get("only") or results.get("contenders"))
+    return [judge_one(goal, rows, absent, partial, clocks) for goal in goals]
 
 
 def number(value):
@@ -313,6 +314,8 @@ def run(options, build):
                str(options.ms)]
     for part in options.only:
         command += ["--only", part]
+    for part in options.contender:
+        command += ["--contender", part]
     sys.stdout.flush()
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code != 0:
@@ -392,11 +395,14 @@ def arguments(given):
         description="Runs a bench and holds what it found against bench/goals.json.")
     parser.add_argument("bench", metavar="NAME", help="of bench/NAME_bench.cpp")
     parser.add_argument("--gate", action="store_true", help="exit 1 if a goal is missed")
-    parser.add_argument("--rounds", type=int, default=7, help="at least 5 (default: 7)")
-    parser.add_argument("--ms", type=int, default=100,
-                        help="milliseconds per contender and round (default: 100)")
+    parser.add_argument("--rounds", type=int, default=41, help="at least 5 (default: 41)")
+    parser.add_argument("--ms", type=int, default=5,
+                        help="milliseconds per contender and round (default: 5); many short rounds "
+                        "bear others on the machine better than few long ones")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT",
                         help="workloads whose name has this in it; may be repeated")
+    parser.add_argument("--contender", action="append", default=[], metavar="TEXT",
+                        help="contenders whose name has this in it, besides the baseline")
     parser.add_argument("--cpu-time", action="store_true",
                         help="judge ratios by processor time, where others use the machine; what "
                         "waits is cheap then, so this flatters locks")
@@ -417,8 +423,8 @@ def arguments(given):
     if not (ROOT / f"bench/{options.bench}_bench.cpp").exists():
         known = sorted(path.name[:-len("_bench.cpp")] for path in ROOT.glob("bench/*_bench.cpp"))
         parser.error(f"no bench '{options.bench}'; known: {', '.join(known)}")
-    if options.record and options.only:
-        parser.error("--record wants all workloads, so no --only")
+    if options.record and (options.only or options.contender):
+        parser.error("--record wants a whole run, so no --only and no --contender")
     if options.results and options.record:
         parser.error("--record is for a run that is made now, so no --results")
     return options

@@ -71,16 +71,24 @@ struct options {
   std::chrono::milliseconds per_run{100};  ///< aimed at for each contender and round
   std::string json_path;                   ///< empty: no file
   std::vector<std::string> only;           ///< parts of workloads' names; empty: all
+  std::vector<std::string> contenders;     ///< parts of names, besides the baseline; empty: all
   bool quick = false;                      ///< a smoke test: figures mean nothing
 
-  [[nodiscard]] bool wants(const std::string& name) const {
-    return only.empty() || std::any_of(only.begin(), only.end(), [&](const std::string& part) {
+  [[nodiscard]] bool wants(const std::string& workload) const { return named(workload, only); }
+  [[nodiscard]] bool wants_contender(const std::string& name) const {
+    return named(name, contenders);
+  }
+
+ private:
+  static bool named(const std::string& name, const std::vector<std::string>& parts) {
+    return parts.empty() || std::any_of(parts.begin(), parts.end(), [&](const std::string& part) {
              return name.find(part) != std::string::npos;
            });
   }
 };
 
-/// `--quick` (smoke: 3 rounds of 2 ms), `--rounds N`, `--ms N`, `--only TEXT`, `--json FILE`.
+/// `--quick` (smoke: 3 rounds of 2 ms), `--rounds N`, `--ms N`, `--only TEXT`, `--contender TEXT`,
+/// `--json FILE`.
 inline options parse(int argc, char** argv) {
   options chosen;
   for (int i = 1; i < argc; ++i) {
@@ -100,12 +108,14 @@ inline options parse(int argc, char** argv) {
       chosen.per_run = std::chrono::milliseconds(std::max(1, std::atoi(value())));
     } else if (word == "--only") {
       chosen.only.emplace_back(value());
+    } else if (word == "--contender") {
+      chosen.contenders.emplace_back(value());
     } else if (word == "--json") {
       chosen.json_path = value();
     } else {
       std::fprintf(stderr,
                    "%s: unknown option %s; known: --quick --rounds N --ms N --only TEXT "
-                   "--json FILE\n",
+                   "--contender TEXT --json FILE\n",
                    argv[0], argv[i]);
       std::exit(2);
     }
@@ -270,6 +280,12 @@ class bench {
   /// median of each round's ratio, which a change between rounds does not move.
   void run(std::vector<workload> together) {
     std::erase_if(together, [&](const workload& each) { return !options_.wants(each.name); });
+    for (workload& each : together) {
+      const std::string baseline = each.sides.front().name;
+      std::erase_if(each.sides, [&](const contender& side) {
+        return side.name != baseline && !options_.wants_contender(side.name);
+      });
+    }
     std::vector<series> all;
     for (const workload& each : together) {
       for (const contender& side : each.sides) {
@@ -321,7 +337,9 @@ class bench {
     std::fprintf(file, "{\"bench\": \"%s\", \"rounds\": %u, \"ms\": %lld, \"cores\": %u,\n",
                  name_.c_str(), options_.rounds, static_cast<long long>(options_.per_run.count()),
                  std::thread::hardware_concurrency());
-    std::fprintf(file, "\"only\": [");
+    write(file, "only", options_.only);
+    write(file, "contenders", options_.contenders);
+    std::fprintf(file, "\"absent\": [");
     const char* separator = "";
     for (const std::string& part : options_.only) {
       std::fprintf(file, "%s\"%s\"", separator, part.c_str());
@@ -400,6 +418,16 @@ class bench {
     std::printf("\n");
     std::fflush(stdout);
     rows_.push_back(std::move(found));
+  }
+
+  static void write(std::FILE* file, const char* key, const std::vector<std::string>& words) {
+    std::fprintf(file, "\"%s\": [", key);
+    const char* separator = "";
+    for (const std::string& word : words) {
+      std::fprintf(file, "%s\"%s\"", separator, word.c_str());
+      separator = ", ";
+    }
+    std::fprintf(file, "],\n");
   }
 
   static void write(std::FILE* file, const row& each) {

@@ -1,6 +1,9 @@
 // snapshot_cell beside what a service would write or take instead: reads, stores, what stays alive.
 // A read is one field of the newest value. Each store makes a value.
 // SPDX-License-Identifier: BSL-1.0
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +23,7 @@ using namespace veltrix_bench;
 using namespace std::chrono_literals;
 
 constexpr std::size_t field = 3;
+constexpr unsigned most_long_rounds = 7;  // of what cannot be measured in short ones
 
 template <class Value>
 std::uint64_t one_field(const Value& value) {
@@ -255,11 +259,12 @@ void for_each_reclaiming_cell(Each each) {
 }
 
 void run_versions(bench& table) {
-  const unsigned rounds = table.chosen().rounds;
+  const unsigned rounds = std::min(table.chosen().rounds, most_long_rounds);
   const std::uint64_t part = table.chosen().quick ? 20 : 1;
   const auto counts = [&](const std::string& name, auto count) {
     if (!table.chosen().wants(name)) return;
     for_each_reclaiming_cell([&]<class Cell>() {
+      if (!table.chosen().wants_contender(Cell::name)) return;
       std::vector<double> peaks;
       for (unsigned round = 0; round < rounds; ++round) {
         table.tell(name + ", " + Cell::name);
@@ -329,18 +334,26 @@ void run_latencies(bench& table) {
   const std::string name = "latency beside a writer each 1 ms";
   if (!table.chosen().wants(name)) return;
   std::vector<std::string> of{"the timer alone"};
-  for_each_cell<settings>([&]<class Cell>() { of.emplace_back(Cell::name); },
-                          [](const char*, const char*) {});
+  const auto wanted = [&](const char* side) { return table.chosen().wants_contender(side); };
+  for_each_cell<settings>(
+      [&]<class Cell>() {
+        if (wanted(Cell::name)) of.emplace_back(Cell::name);
+      },
+      [](const char*, const char*) {});
+  // Rare events need long runs: the same time in all, in fewer rounds.
+  const unsigned rounds = std::min(table.chosen().rounds, most_long_rounds);
+  const auto span = table.chosen().per_run * table.chosen().rounds / rounds;
   std::vector<latencies> found(of.size());
   for (unsigned round = 0; round < table.chosen().rounds; ++round) {
     table.tell("round " + std::to_string(round + 1) + ": " + name);
     std::size_t next = 0;
     histogram alone;
-    time_each(table.chosen().per_run, alone, [] {});
+    time_each(span, alone, [] {});
     found[next++].add(alone);
     const auto time_cell = [&]<class Cell>() {
+      if (!wanted(Cell::name)) return;
       histogram times;
-      time_reads<Cell>(table.chosen().per_run, times);
+      time_reads<Cell>(span, times);
       found[next++].add(times);
     };
     for_each_cell<settings>(time_cell, [](const char*, const char*) {});
