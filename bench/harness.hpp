@@ -46,6 +46,9 @@ struct contender {
   std::string name;
   /// `body(thread, operations)` does that many operations.
   std::function<void(unsigned, std::uint64_t)> body;
+  /// Instead of `body`, where a thread needs something that is not to be timed: `enter(thread)`
+  /// returns what does a number of operations. Made, used and ended in that thread.
+  std::function<std::function<void(std::uint64_t)>(unsigned)> enter = nullptr;
   /// Runs in a thread of its own while the bodies do, until `over`; returns how often it did what
   /// it does.
   std::function<std::uint64_t(const std::atomic<bool>& over)> beside = nullptr;
@@ -182,35 +185,55 @@ class companion {
   std::thread thread_;
 };
 
-/// One thread's run: adds its processor time to the sum.
-inline void timed_body(const contender& side, unsigned thread, std::uint64_t operations,
-                       std::atomic<double>& cpu) {
-  const double start = thread_cpu_ns();
-  side.body(thread, operations);
-  cpu.fetch_add(thread_cpu_ns() - start, std::memory_order_relaxed);
+/// What one thread of a measurement found.
+struct thread_times {
+  double cpu_ns = 0;
+  double ended = 0;
+};
+
+/// One thread's run, once `wait` returns.
+template <class Wait>
+thread_times timed_run(const contender& side, unsigned thread, std::uint64_t operations,
+                       Wait wait) {
+  std::function<void(std::uint64_t)> run;
+  if (side.enter) {
+    run = side.enter(thread);
+  } else {
+    run = [&side, thread](std::uint64_t count) { side.body(thread, count); };
+  }
+  wait();
+  const double cpu_start = thread_cpu_ns();
+  run(operations);
+  return {thread_cpu_ns() - cpu_start, wall_ns()};
 }
 
-/// Result: nanoseconds until the last thread is done.
-inline double timed_crew(const contender& side, unsigned threads, std::uint64_t operations,
-                         std::atomic<double>& cpu) {
-  std::atomic<unsigned> ready{0};
+/// Result: when the threads were let go. One thread is the caller itself.
+inline double timed_crew(const contender& side, std::uint64_t operations,
+                         std::vector<thread_times>& times) {
+  double start = 0;
+  if (times.size() == 1) {
+    times[0] = timed_run(side, 0, operations, [&] { start = wall_ns(); });
+    return start;
+  }
+  std::atomic<std::size_t> ready{0};
   std::atomic<bool> go{false};
   std::vector<std::thread> crew;
-  for (unsigned t = 0; t < threads; ++t) {
+  for (unsigned t = 0; t < times.size(); ++t) {
     crew.emplace_back([&, t] {
-      ready.fetch_add(1, std::memory_order_acq_rel);
-      while (!go.load(std::memory_order_acquire))
-        std::this_thread::yield();
-      timed_body(side, t, operations, cpu);
+      times[t] = timed_run(side, t, operations, [&] {
+        ready.fetch_add(1, std::memory_order_acq_rel);
+        while (!go.load(std::memory_order_acquire))
+          std::this_thread::yield();
+      });
     });
   }
-  while (ready.load(std::memory_order_acquire) != threads)
+  while (ready.load(std::memory_order_acquire) != times.size())
     std::this_thread::yield();
-  const double start = wall_ns();
+  start = wall_ns();
   go.store(true, std::memory_order_release);
   for (std::thread& each : crew)
     each.join();
-  return wall_ns() - start;
+  return start;
 }
 
 inline measured measure(const contender& side, unsigned threads, std::uint64_t operations) {
@@ -218,16 +241,13 @@ inline measured measure(const contender& side, unsigned threads, std::uint64_t o
   measured found;
   {
     companion beside(side);
-    std::atomic<double> cpu{0};
-    if (threads == 1) {
-      const double start = wall_ns();
-      timed_body(side, 0, operations, cpu);
-      found.wall_ns = wall_ns() - start;
-    } else {
-      found.wall_ns = timed_crew(side, threads, operations, cpu);
-    }
+    std::vector<thread_times> times(threads);
+    const double start = timed_crew(side, operations, times);
     found.beside_ns = beside.stop();
-    found.cpu_ns = cpu.load(std::memory_order_relaxed) / threads;
+    for (const thread_times& each : times) {
+      found.wall_ns = std::max(found.wall_ns, each.ended - start);
+      found.cpu_ns += each.cpu_ns / threads;
+    }
   }
   if (side.after) side.after();
   return found;
@@ -341,12 +361,6 @@ class bench {
     write(file, "contenders", options_.contenders);
     std::fprintf(file, "\"absent\": [");
     const char* separator = "";
-    for (const std::string& part : options_.only) {
-      std::fprintf(file, "%s\"%s\"", separator, part.c_str());
-      separator = ", ";
-    }
-    std::fprintf(file, "],\n\"absent\": [");
-    separator = "";
     for (const auto& [side, why] : absent_) {
       std::fprintf(file, "%s{\"contender\": \"%s\", \"why\": \"%s\"}", separator, side.c_str(),
                    why.c_str());
@@ -390,7 +404,7 @@ class bench {
   void measure_once(series& each, unsigned round) {
     progress_.tell(name_ + ": round " + std::to_string(round + 1) + " of " +
                    std::to_string(options_.rounds) + ": " + each.of->name + ", " +
-                   std::to_string(each.of->threads) + " threads, " + each.side->name);
+                   "t=" + std::to_string(each.of->threads) + ", " + each.side->name);
     const measured found = detail::measure(*each.side, each.of->threads, each.operations);
     each.samples.push_back(found.wall_ns / static_cast<double>(each.operations));
     each.cpu_samples.push_back(found.cpu_ns / static_cast<double>(each.operations));
@@ -455,10 +469,15 @@ class bench {
     std::fprintf(file, "]");
   }
 
+  /// How many operations take about as long as wanted. Two runs must be long enough: one alone may
+  /// have been held up.
   std::uint64_t calibrate(const contender& side, unsigned threads) const {
     const double wanted = std::chrono::duration<double, std::nano>(options_.per_run).count();
     for (std::uint64_t operations = 16;;) {
-      const double took = detail::measure(side, threads, operations).wall_ns;
+      double took = detail::measure(side, threads, operations).wall_ns;
+      if (took >= wanted / 8) {
+        took = std::min(took, detail::measure(side, threads, operations).wall_ns);
+      }
       if (took >= wanted / 8) {
         const double scaled = static_cast<double>(operations) * wanted / took;
         return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(scaled));

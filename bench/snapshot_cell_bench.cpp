@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -44,7 +45,22 @@ class place {
 
 template <class Cell>
 contender named(const std::shared_ptr<place<Cell>>& at) {
-  return {Cell::name, nullptr, nullptr, [at] { at->make(); }, [at] { at->end(); }};
+  contender made;
+  made.name = Cell::name;
+  made.before = [at] { at->make(); };
+  made.after = [at] { at->end(); };
+  return made;
+}
+
+/// For contender::enter: `use(cell, operations)` in an enrolled thread. A reader or writer is made
+/// inside `use`, as a user makes it: on the stack, where the compiler sees all of it.
+template <class Cell, class Use>
+auto enrolled(const std::shared_ptr<place<Cell>>& at, Use use) {
+  return [at, use](unsigned) -> std::function<void(std::uint64_t)> {
+    return [at, use, while_here = std::make_shared<enrollment<Cell>>()](std::uint64_t operations) {
+      use(**at, operations);
+    };
+  };
 }
 
 template <class Cell>
@@ -64,6 +80,7 @@ void store_values(Cell& cell, std::uint64_t operations) {
 /// Reads until `over`, asking only now and then, so that a read costs what it costs elsewhere.
 template <class Cell>
 std::uint64_t read_until(Cell& cell, const std::atomic<bool>& over) {
+  [[maybe_unused]] const enrollment<Cell> enrolled;
   typename Cell::reader reader(cell);
   std::uint64_t reads = 0;
   while (!over.load(std::memory_order_relaxed)) {
@@ -78,6 +95,7 @@ std::uint64_t read_until(Cell& cell, const std::atomic<bool>& over) {
 template <class Cell>
 std::uint64_t store_until(Cell& cell, std::chrono::microseconds pause,
                           const std::atomic<bool>& over) {
+  [[maybe_unused]] const enrollment<Cell> enrolled;
   typename Cell::writer writer(cell);
   std::uint64_t stores = 0;
   while (!over.load(std::memory_order_relaxed)) {
@@ -100,7 +118,7 @@ template <class Cell>
 contender reading() {
   const auto at = std::make_shared<place<Cell>>();
   contender made = named(at);
-  made.body = [at](unsigned, std::uint64_t operations) { read_fields(**at, operations); };
+  made.enter = enrolled(at, read_fields<Cell>);
   return made;
 }
 
@@ -108,7 +126,7 @@ template <class Cell>
 contender reading_beside_writer(std::chrono::microseconds pause) {
   const auto at = std::make_shared<place<Cell>>();
   contender made = named(at);
-  made.body = [at](unsigned, std::uint64_t operations) { read_fields(**at, operations); };
+  made.enter = enrolled(at, read_fields<Cell>);
   made.beside = [at, pause](const std::atomic<bool>& over) {
     return store_until(**at, pause, over);
   };
@@ -119,7 +137,7 @@ template <class Cell>
 contender storing() {
   const auto at = std::make_shared<place<Cell>>();
   contender made = named(at);
-  made.body = [at](unsigned, std::uint64_t operations) { store_values(**at, operations); };
+  made.enter = enrolled(at, store_values<Cell>);
   return made;
 }
 
@@ -127,7 +145,7 @@ template <class Cell>
 contender storing_beside_reader() {
   const auto at = std::make_shared<place<Cell>>();
   contender made = named(at);
-  made.body = [at](unsigned, std::uint64_t operations) { store_values(**at, operations); };
+  made.enter = enrolled(at, store_values<Cell>);
   made.beside = [at](const std::atomic<bool>& over) { return read_until(**at, over); };
   return made;
 }
@@ -142,17 +160,20 @@ std::uint64_t work(std::uint64_t state) {
 }
 
 template <class Cell>
+void read_amid_work(Cell& cell, std::uint64_t operations) {
+  typename Cell::reader reader(cell);
+  std::uint64_t state = 1;
+  for (std::uint64_t i = 0; i < operations; ++i) {
+    state = work(state) + reader.read(one_field<settings>);
+    keep(state);
+  }
+}
+
+template <class Cell>
 contender reading_amid_work() {
   const auto at = std::make_shared<place<Cell>>();
   contender made = named(at);
-  made.body = [at](unsigned, std::uint64_t operations) {
-    typename Cell::reader reader(**at);
-    std::uint64_t state = 1;
-    for (std::uint64_t i = 0; i < operations; ++i) {
-      state = work(state) + reader.read(one_field<settings>);
-      keep(state);
-    }
-  };
+  made.enter = enrolled(at, read_amid_work<Cell>);
   return made;
 }
 
@@ -193,6 +214,7 @@ void run_stores(bench& table) {
 /// The most values alive after any of `stores` stores.
 template <class Cell>
 double peak_of(Cell& cell, std::uint64_t stores, std::int64_t before) {
+  [[maybe_unused]] const enrollment<Cell> enrolled;
   typename Cell::writer writer(cell);
   std::int64_t peak = 0;
   for (std::uint64_t i = 0; i < stores; ++i) {
@@ -229,6 +251,7 @@ double peak_beside_stalled_reader(std::uint64_t stores) {
   std::atomic<bool> reading{false};
   std::atomic<bool> over{false};
   std::thread reader([&] {
+    [[maybe_unused]] const enrollment<Cell> enrolled;
     typename Cell::reader handle(*at);
     keep(handle.read([&](const counted_settings& value) {
       reading.store(true, std::memory_order_release);
@@ -324,6 +347,7 @@ void time_reads(std::chrono::milliseconds span, histogram& into) {
     contender side;
     side.beside = [at](const std::atomic<bool>& over) { return store_until(**at, 1ms, over); };
     const detail::companion writer(side);
+    [[maybe_unused]] const enrollment<Cell> enrolled;
     typename Cell::reader reader(**at);
     time_each(span, into, [&] { keep(reader.read(one_field<settings>)); });
   }
@@ -344,7 +368,7 @@ void run_latencies(bench& table) {
   const unsigned rounds = std::min(table.chosen().rounds, most_long_rounds);
   const auto span = table.chosen().per_run * table.chosen().rounds / rounds;
   std::vector<latencies> found(of.size());
-  for (unsigned round = 0; round < table.chosen().rounds; ++round) {
+  for (unsigned round = 0; round < rounds; ++round) {
     table.tell("round " + std::to_string(round + 1) + ": " + name);
     std::size_t next = 0;
     histogram alone;

@@ -20,6 +20,7 @@ using veltrix_bench::settings;
 template <class Cell>
 void read(std::uint64_t reads) {
   const auto cell = std::make_unique<Cell>();
+  [[maybe_unused]] const veltrix_bench::enrollment<Cell> enrolled;
   typename Cell::reader reader(*cell);
   for (std::uint64_t i = 0; i < reads; ++i)
     veltrix_bench::keep(reader.read([](const settings& value) { return value.fields[3]; }));

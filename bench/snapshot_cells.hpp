@@ -2,7 +2,7 @@
 //   Cell::reader(cell).read(use)   calls use(const Value&) with the newest value, and returns what
 //                                  it returns
 //   Cell::writer(cell).store(value)
-// A reader and a writer belong to the thread that made them.
+// A reader and a writer belong to the thread that made them, which must have an enrollment<Cell>.
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -43,6 +43,19 @@ struct counted_settings : settings {
   static void count(std::int64_t change) { alive_.fetch_add(change, std::memory_order_relaxed); }
   static inline std::atomic<std::int64_t> alive_{0};
 };
+
+template <class Cell>
+struct enrollment_of {
+  struct type {};
+};
+template <class Cell>
+  requires requires { typename Cell::enrollment; }
+struct enrollment_of<Cell> {
+  using type = typename Cell::enrollment;
+};
+/// What a thread needs while it has a reader or a writer; nothing, for most cells.
+template <class Cell>
+using enrollment = typename enrollment_of<Cell>::type;
 
 /// The ways to read a snapshot_cell.
 enum class way : std::uint8_t { cached, reader, thread, share };

@@ -59,13 +59,18 @@ class urcu_pointer {
     Flavour::barrier();
   }
 
+  /// What a thread needs while it has a reader or a writer.
+  class enrollment {
+   public:
+    enrollment() { Flavour::enroll(); }
+    enrollment(const enrollment&) = delete;
+    enrollment& operator=(const enrollment&) = delete;
+    ~enrollment() { Flavour::leave(); }
+  };
+
   class reader {
    public:
-    explicit reader(const urcu_pointer& of) : of_(of) { Flavour::enroll(); }
-    reader(const reader&) = delete;
-    reader& operator=(const reader&) = delete;
-    ~reader() { Flavour::leave(); }
-
+    explicit reader(const urcu_pointer& of) : of_(of) {}
     template <class Use>
     auto read(Use use) {
       Flavour::lock();
@@ -82,11 +87,7 @@ class urcu_pointer {
 
   class writer {
    public:
-    explicit writer(urcu_pointer& of) : of_(of) { Flavour::enroll(); }
-    writer(const writer&) = delete;
-    writer& operator=(const writer&) = delete;
-    ~writer() { Flavour::leave(); }
-
+    explicit writer(urcu_pointer& of) : of_(of) {}
     void store(const Value& value) {
       node* const old = of_.current_.exchange(new node{{}, value}, std::memory_order_acq_rel);
       Flavour::call(&old->head, [](rcu_head* head) { delete reinterpret_cast<node*>(head); });
