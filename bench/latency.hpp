@@ -41,6 +41,18 @@ inline double ns_per_tick() {
   return found;
 }
 
+/// The shortest span that ticks() can tell from none, in nanoseconds: some clocks step far.
+inline double step_of_ticks() {
+  std::uint64_t shortest = ~std::uint64_t{0};
+  std::uint64_t last = ticks();
+  for (unsigned i = 0; i < 10'000; ++i) {
+    const std::uint64_t now = ticks();
+    if (now != last && now - last < shortest) shortest = now - last;
+    last = now;
+  }
+  return static_cast<double>(shortest) * ns_per_tick();
+}
+
 /// Durations in ticks; exact below 256, within 1 % above.
 class histogram {
  public:

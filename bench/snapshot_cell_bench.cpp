@@ -357,6 +357,7 @@ void time_reads(std::chrono::milliseconds span, histogram& into) {
 void run_latencies(bench& table) {
   const std::string name = "latency beside a writer each 1 ms";
   if (!table.chosen().wants(name)) return;
+  table.record("step of the clock for latencies", 1, "the timer alone", "ns", {step_of_ticks()});
   std::vector<std::string> of{"the timer alone"};
   const auto wanted = [&](const char* side) { return table.chosen().wants_contender(side); };
   for_each_cell<settings>(
