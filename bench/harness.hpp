@@ -90,7 +90,7 @@ struct options {
   }
 };
 
-/// `--quick` (smoke: 3 rounds of 2 ms), `--rounds N`, `--ms N`, `--only TEXT`, `--contender TEXT`,
+/// `--quick` (smoke: 2 short rounds), `--rounds N`, `--ms N`, `--only TEXT`, `--contender TEXT`,
 /// `--json FILE`.
 inline options parse(int argc, char** argv) {
   options chosen;
@@ -103,8 +103,8 @@ inline options parse(int argc, char** argv) {
     };
     if (word == "--quick") {
       chosen.quick = true;
-      chosen.rounds = 3;
-      chosen.per_run = std::chrono::milliseconds(2);
+      chosen.rounds = 2;
+      chosen.per_run = std::chrono::milliseconds(1);
     } else if (word == "--rounds") {
       chosen.rounds = std::max(5U, static_cast<unsigned>(std::atoi(value())));
     } else if (word == "--ms") {
@@ -472,6 +472,7 @@ class bench {
   /// How many operations take about as long as wanted. Two runs must be long enough: one alone may
   /// have been held up.
   std::uint64_t calibrate(const contender& side, unsigned threads) const {
+    if (options_.quick) return 256;
     const double wanted = std::chrono::duration<double, std::nano>(options_.per_run).count();
     for (std::uint64_t operations = 16;;) {
       double took = detail::measure(side, threads, operations).wall_ns;
