@@ -25,7 +25,9 @@
 #include "../clock.hpp"
 #include "../detail/cache_padded.hpp"
 #include "../detail/config.hpp"
+#include "../detail/stoppable_wait.hpp"
 #include "../detail/sync.hpp"
+#include "../stop_token.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
@@ -299,7 +301,8 @@ class block_budget {
     unique_lock lock(mutex_);
     waiting_ = true;
     // Woken by give_back() and set_limit(), after they wrote held_ and limit_.
-    const bool room = freed_.wait_until(lock, until, [&] { return held_ < limit_; });
+    const bool room =
+        detail::wait_until(lock, freed_, until, stop_token(), [&] { return held_ < limit_; });
     waiting_ = false;
     return room;
   }
