@@ -66,6 +66,7 @@ using event_lanes = keyed_executor<event, Executor, event_weight>;
 
 static_assert(!std::is_copy_constructible_v<event_lanes<inline_executor>>);
 static_assert(!std::is_move_constructible_v<event_lanes<inline_executor>>);
+static_assert(std::is_final_v<event_lanes<inline_executor>>);  // unique_ptr and optional may end it
 static_assert(noexcept(std::declval<event_lanes<inline_executor>&>().close()));
 static_assert(noexcept(std::declval<event_lanes<inline_executor>&>().set_limits({})));
 static_assert(noexcept(std::declval<event_lanes<inline_executor>&>().set_max_runs(1)));

@@ -38,7 +38,7 @@ inline namespace VELTRIX_ABI {
 /// @tparam Weigher   gives the bytes of a const Item&; called once per item that is offered
 /// How it works, with its invariants: detail/lane_runs.hpp.
 template <class Item, class Executor, class Weigher = object_weight>
-class keyed_executor : private detail::keyed_core<Item> {
+class keyed_executor final : private detail::keyed_core<Item> {
   static_assert(std::is_nothrow_move_constructible_v<Item> && std::is_nothrow_destructible_v<Item>,
                 "keyed_executor moves items under a lock: Item's move must be noexcept; hold it by "
                 "unique_ptr if it cannot be");
