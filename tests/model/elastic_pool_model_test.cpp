@@ -79,6 +79,47 @@ TEST_CASE("elastic_pool model: a resize and a stop meet") {
   check_searched("elastic_pool resize/stop, bound 2", explore(to(2), body), 400'000);
 }
 
+TEST_CASE("elastic_pool model: a shrink beside a post leaves no task with sleepers") {
+  const auto body = [] {
+    atomic<int> ran = 0;
+    elastic_pool pool(2);
+    together([&] { static_cast<void>(pool.resize_to(1)); },
+             [&] {
+               require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })),
+                       "taken");
+               require(pool.drain() && ran.load(std::memory_order_relaxed) == 1, "it ran");
+             });
+    pool.stop();
+  };
+  check_exhausted("elastic_pool shrink beside a post, bound 1", explore(to(1), body));
+  check_searched("elastic_pool shrink beside a post, bound 2", explore(to(2), body), 400'000);
+}
+
+TEST_CASE("elastic_pool model: a thread that is slow to end holds no task back") {
+  const auto body = [] {
+    mutex guard;
+    condition_variable changed;
+    var<bool> ran = false;
+    auto await_task = [&] {  // as a thread_local whose end needs the pool
+      unique_lock<mutex> lock(guard);
+      while (!ran)
+        changed.wait(lock);
+    };
+    elastic_pool pool(3, {.on_start = [&](std::size_t) { at_thread_end(await_task); }});
+    const auto soon = veltrix::steady_clock::now();
+    static_cast<void>(pool.resize_to(2, {.deadline = soon}));  // answers before the thread is gone
+    require(bool(pool.post([&] {
+              const lock_guard<mutex> lock(guard);
+              ran = true;
+              changed.notify_all();
+            })),
+            "taken");
+    require(pool.drain(), "though a worker waits for the slow thread, another runs it");
+    pool.stop();
+  };
+  check_exhausted("elastic_pool slow end of a thread, bound 1", explore(to(1), body));
+}
+
 TEST_CASE("elastic_pool model: a task's result reaches its handle") {
   const auto body = [] {
     elastic_pool pool(1);

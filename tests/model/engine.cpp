@@ -121,6 +121,7 @@ outcome engine::execute(void (*body)(void*), void* argument) {
   main.now.happened.of[0] = main.now.visible.of[0] = 1;
   main.body = body;
   main.argument = argument;
+  main.last = nullptr;
   main.priming = false;
   std::memset(main.locals, 0, sizeof main.locals);
   std::memset(main.exceptions, 0, sizeof main.exceptions);
@@ -153,6 +154,7 @@ void engine::run_thread() noexcept {
   thread_state& me = self();
   try {
     me.body(me.argument);
+    if (me.last != nullptr) me.last(me.last_argument);
   } catch (const std::exception& thrown) {
     fail("an exception left T%u: %s", current_, thrown.what());
   } catch (...) {
@@ -211,6 +213,7 @@ unsigned engine::start(void (*body)(void*), void* argument) {
   child.now.happened.of[id] = child.now.visible.of[id] = 1;
   child.body = body;
   child.argument = argument;
+  child.last = nullptr;
   child.starter = current_;
   child.priming = true;
   std::memset(child.locals, 0, sizeof child.locals);

@@ -61,6 +61,8 @@ struct thread_state {
   fiber_place place;
   void (*body)(void*) = nullptr;
   void* argument = nullptr;
+  void (*last)(void*) = nullptr;  // runs when the body has returned; see at_thread_end()
+  void* last_argument = nullptr;
   operation pending;
   view now{};       // what the thread has behind it
   view released{};  // `now` at its last release fence

@@ -95,6 +95,14 @@ void together(Bodies&&... bodies) {
     each.join();
 }
 
+/// Calls `last()` when the calling thread's function has returned, before the thread ends: what the
+/// destructor of a thread_local does. `last` outlives the thread; one for each.
+template <class Last>
+void at_thread_end(Last& last) {
+  the.self().last = [](void* argument) { (*static_cast<Last*>(argument))(); };
+  the.self().last_argument = &last;
+}
+
 /// Fails the execution, with `text`, unless `holds`.
 inline void require(bool holds, const char* text) {
   if (!holds) the.fail("%s", text);

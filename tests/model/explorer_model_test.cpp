@@ -642,6 +642,27 @@ TEST_CASE("explorer stops a thread for ever and sees who cannot go on") {
   check_exhausted(freezing, lock_free);
 }
 
+TEST_CASE("explorer runs what a thread leaves for its end, before a join returns") {
+  check_exhausted({}, [] {
+    var<int> ended = 0;
+    auto last = [&] { ended = 1; };
+    together([&] { at_thread_end(last); });
+    require(ended == 1, "it ran");
+  });
+  check_found(
+      {},
+      [] {
+        atomic<bool> joined = false;
+        auto last = [&] {
+          while (!joined.load(acquire))
+            yield();
+        };
+        together([&] { at_thread_end(last); });
+        joined.store(true, release);
+      },
+      "livelock");
+}
+
 TEST_CASE("explorer runs as many schedules as counted by hand") {
   // Two threads of two independent-looking but conflicting stores each: 4! / (2! 2!) orders.
   const auto stores = [] {
