@@ -56,6 +56,8 @@ enum class when_full : std::uint8_t { waits, refuses };
 /// I3: leaving_ counts workers from their deregistration until they were joined.
 /// I4: queue non-empty and idle_ non-empty imply that a called worker is on its way, or that the
 ///     holder of mutex_ is about to call one.
+/// I5: idle_ is empty while running_ > kept_: whoever lowers kept_ below running_ calls all idle
+///     workers, and none parks before the surplus has left. So who leaves has no call to pass on.
 class pool_core {
  public:
   explicit pool_core(elastic_pool_options options)
@@ -338,7 +340,6 @@ class pool_core {
     ~registration() {
       --core_.running_;
       ++core_.leaving_;
-      notify(core_.call_idle());  // it may have been called for a task that it will not take
     }
 
    private:
