@@ -1,6 +1,12 @@
 // elastic_pool explored: tasks run once, parked workers are woken, resizes are acknowledged by what
 // runs, and stop() ends them all.
 // SPDX-License-Identifier: BSL-1.0
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <stdexcept>
+
 #include "model/support.hpp"
 #include "veltrix/elastic_pool.hpp"
 
@@ -131,6 +137,86 @@ TEST_CASE("elastic_pool model: a task's result reaches its handle") {
     require(handle.get() + given == 42, "what the task wrote is seen");
   };
   check_exhausted("elastic_pool submit/get, bound 2", explore(to(2), body));
+}
+
+TEST_CASE("elastic_pool model: tasks and hooks that throw beside a resize are told and counted") {
+  const auto body = [] {
+    atomic<int> told = 0, hooks = 0;
+    const auto throws = [&](std::size_t) {
+      hooks.fetch_add(1, std::memory_order_relaxed);
+      throw std::runtime_error("a hook");
+    };
+    const auto count = [&](std::exception_ptr) { told.fetch_add(1, std::memory_order_relaxed); };
+    elastic_pool pool(
+        1, {.max_workers = 2, .on_exception = count, .on_start = throws, .on_stop = throws});
+    together(
+        [&] {
+          const auto grown = pool.resize_to(2);
+          require(bool(grown) && grown.running == 2, "two run when it is acknowledged");
+        },
+        [&] {
+          require(bool(pool.post([] { throw std::runtime_error("a task"); })), "taken");
+          auto handle = pool.submit([]() -> int { throw std::runtime_error("a submitted task"); });
+          bool thrown = false;
+          try {
+            handle.get();
+          } catch (const std::runtime_error&) {
+            thrown = true;
+          }
+          require(thrown, "the handle has its own");
+        });
+    pool.stop();
+    require(hooks.load(std::memory_order_relaxed) == 4, "each worker began and ended once");
+    require(told.load(std::memory_order_relaxed) == 5, "the task's and the hooks'");
+    const veltrix::pool_stats seen = pool.stats();
+    require(seen.running == 0 && seen.completed == 2 && seen.failed == 5, "the account");
+  };
+  check_exhausted("elastic_pool throws beside a resize, bound 1", explore(to(1), body));
+}
+
+TEST_CASE("elastic_pool model: a growth that fails beside a post changes nothing") {
+  const auto body = [] {
+    atomic<int> ran = 0;
+    elastic_pool pool(1, {.max_workers = 4, .start_fault = [&](std::size_t nth) {
+                            return nth == 1 ? ENOMEM : 0;  // the first thread starts, in vain
+                          }});
+    together([&] { require(!pool.resize_to(3), "all or nothing"); },
+             [&] {
+               require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })),
+                       "taken");
+               require(pool.drain(), "drained");
+             });
+    require(pool.stats().running == 1 && pool.stats().starting == 0, "as it was");
+    require(ran.load(std::memory_order_relaxed) == 1, "the task ran once");
+  };
+  check_exhausted("elastic_pool growth fails, bound 2", explore(to(2), body));
+}
+
+TEST_CASE("elastic_pool model: a resize and a drain whose time is short answer as it is") {
+  exploration hasty = to(1);
+  hasty.early_timeouts = 2;
+  const auto body = [] {
+    atomic<int> ran = 0;
+    elastic_pool pool(2);
+    const auto soon = veltrix::steady_clock::now() + std::chrono::seconds(1);
+    together(
+        [&] {
+          const auto shrunk = pool.resize_to(1, {.deadline = soon});
+          require(shrunk.target == 1, "the target stays");
+          require(!shrunk || shrunk.running == 1, "an ack means that one runs");
+        },
+        [&] {
+          require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })), "taken");
+          if (pool.drain(soon)) {
+            require(ran.load(std::memory_order_relaxed) == 1, "true only when nothing was left");
+          } else {
+            require(veltrix::steady_clock::now() >= soon, "late only after the deadline");
+          }
+        });
+    pool.stop();
+    require(ran.load(std::memory_order_relaxed) == 1, "the task ran once");
+  };
+  check_exhausted("elastic_pool short of time, bound 1", explore(hasty, body));
 }
 
 TEST_CASE("elastic_pool model: sampled deep, with a growth under load") {

@@ -104,6 +104,62 @@ TEST_CASE("loading_cache model: put, get and eviction keep the bound") {
   check_exhausted("loading_cache put/get, bound 3", explore(to(3), body));
 }
 
+TEST_CASE("loading_cache model: a load that fails beside a put keeps the put") {
+  const auto body = [] {
+    cache shared({.max_entries = 4, .shards = 1});
+    const auto fail = [](int) -> int { throw std::runtime_error("down"); };
+    const auto read = [&] {
+      const auto got = shared.get_or_load(1, fail);
+      require(got ? *got == 10 : got.error() != nullptr, "what was put, or why there is nothing");
+    };
+    together(read, read, [&] { require(shared.put(1, 10), "stored"); });
+    const auto after = shared.get(1);
+    require(after && *after == 10, "what was put stays");
+  };
+  check_exhausted("loading_cache failed load beside a put, bound 2", explore(to(2), body));
+}
+
+TEST_CASE("loading_cache model: a load that fails beside an invalidation leaves nothing old") {
+  const auto body = [] {
+    cache shared({.max_entries = 4, .shards = 1});
+    atomic<int> loads = 0;
+    const auto load = [&](int) -> int {
+      if (loads.fetch_add(1, std::memory_order_relaxed) == 1) throw std::runtime_error("down");
+      return 10;
+    };
+    together([&] { static_cast<void>(shared.get_or_load(1, load)); },
+             [&] {
+               static_cast<void>(shared.invalidate(1));
+               const auto got = shared.get_or_load(1, load);
+               require(got ? *got == 10 : got.error() != nullptr, "the value, or why not");
+             });
+    const auto after = shared.get_or_load(1, load);
+    require(after || loads.load(std::memory_order_relaxed) == 2, "a failure is not kept");
+  };
+  check_exhausted("loading_cache failed load beside an invalidation, bound 2",
+                  explore(to(2), body));
+}
+
+TEST_CASE(
+    "loading_cache model: whoever waits for a load goes at its deadline, and the load goes on") {
+  const auto body = [] {
+    cache shared({.max_entries = 4, .shards = 1});
+    const veltrix::read_options soon{.deadline =
+                                         veltrix::steady_clock::now() + std::chrono::seconds(1)};
+    const auto read = [&] {
+      const auto got = shared.get_or_load(1, soon, [](int) { return 10; });
+      require(got ? *got == 10 : got.outcome() == veltrix::cache_outcome::timed_out,
+              "the value, or late");
+      require(got || veltrix::steady_clock::now() >= soon.deadline, "late only when it is");
+    };
+    together(read, read);
+    const auto after = shared.get(1);
+    require(after && *after == 10, "the load went on");
+  };
+  check_exhausted("loading_cache deadline of a waiter, bound 1",
+                  explore({{.preemptions = 1, .early_timeouts = 1}}, body));
+}
+
 namespace {
 
 using timed_cache = veltrix::loading_cache<int, int, veltrix::detail::default_hash<int>,
@@ -152,4 +208,60 @@ TEST_CASE("loading_cache model: a refresh in the background and the end of the c
              });
   };
   check_exhausted("loading_cache refresh/end, bound 3", explore(to(3), body));
+}
+
+TEST_CASE("loading_cache model: a refresh that fails leaves readers what they had") {
+  const auto body = [] {
+    one_task later;
+    veltrix::virtual_clock clock;
+    timed_cache shared(
+        veltrix::loading_cache_options{
+            .max_entries = 4, .shards = 1, .refresh_after = std::chrono::seconds(1)},
+        clock, later);
+    atomic<int> loads = 0;
+    const auto load = [&](int) -> int {
+      if (loads.fetch_add(1, std::memory_order_relaxed) == 1) throw std::runtime_error("down");
+      return 10;
+    };
+    const auto read = [&] {
+      const auto got = shared.get_or_load(1, load);
+      require(got && *got == 10, "served");
+    };
+    read();
+    clock.advance(std::chrono::seconds(2));
+    read();  // posts the refresh, which fails
+    together([&] { later.run(); }, read, read);
+    later.run();
+    read();
+  };
+  check_exhausted("loading_cache refresh fails, bound 2", explore(to(2), body));
+}
+
+TEST_CASE("loading_cache model: when the clock jumps, nothing is served after its time") {
+  const auto body = [] {
+    veltrix::virtual_clock clock;
+    timed_cache shared(
+        veltrix::loading_cache_options{
+            .max_entries = 4, .shards = 1, .ttl = std::chrono::seconds(1)},
+        clock);
+    const veltrix::time_point end = clock.now() + std::chrono::seconds(1);
+    atomic<int> source = 1;
+    const auto load = [&](int) { return source.load(std::memory_order_acquire); };
+    const auto read = [&] {
+      const bool over = clock.now() >= end;
+      const auto got = shared.get_or_load(1, load);
+      // Who joins a load gets what it read, however long ago it began; age() says so.
+      const bool joined = got.outcome() == veltrix::cache_outcome::loaded;
+      require(got && (*got == 2 || !over || joined), "nothing that is past its time");
+      require(*got == 2 || !over || got.age() >= std::chrono::seconds(1), "or its age is told");
+    };
+    together([&] { static_cast<void>(shared.get_or_load(1, load)); }, read,
+             [&] {
+               source.store(2, std::memory_order_release);
+               clock.advance(std::chrono::hours(1));
+             });
+    const auto after = shared.get_or_load(1, load);
+    require(after && *after == 2, "a load that began before the jump is past its time");
+  };
+  check_exhausted("loading_cache ttl beside a jump, bound 2", explore(to(2), body));
 }
