@@ -93,15 +93,65 @@ TEST_CASE("concurrent_map model: no update is lost") {
                   }));
   check_exhausted("concurrent_map get_or_emplace", explore(to(2), [] {
                     map shared(one_shard);
-                    atomic<int> made = 0;
+                    atomic<int> made = 0, inserted = 0;
                     const auto get = [&] {
                       const auto got = shared.get_or_emplace(1, [&] {
                         made.fetch_add(1, std::memory_order_relaxed);
                         return pair_of(7);
                       });
-                      static_cast<void>(got);
+                      require(got.entry->whole() == 7, "the one that is there");
+                      if (got.inserted) inserted.fetch_add(1, std::memory_order_relaxed);
                     };
                     together(get, get);
+                    require(made.load(std::memory_order_relaxed) == 1 &&
+                                inserted.load(std::memory_order_relaxed) == 1,
+                            "made by the call that inserts");
                     require(shared.get(1)->whole() == 7, "it is there");
+                  }));
+}
+
+TEST_CASE("concurrent_map model: erase_if judges what it erases") {
+  check_exhausted(
+      "concurrent_map erase_if/assign", explore(to(2), [] {
+        map shared(one_shard);
+        shared.insert(1, pair_of(1));
+        together(
+            [&] { shared.erase_if(1, [](const pair_of& value) { return value.whole() == 1; }); },
+            [&] { shared.insert_or_assign(1, pair_of(2)); });
+        require(shared.get(1)->whole() == 2, "the newer one was not meant");
+      }));
+}
+
+TEST_CASE("concurrent_map model: a walk meets what is there throughout, though the shard grows") {
+  check_exhausted("concurrent_map for_each/insert", explore(to(2), [] {
+                    map shared(one_shard);
+                    shared.insert(1, pair_of(1));
+                    together(
+                        [&] {
+                          int met = 0;
+                          shared.for_each([&](int key, const pair_of& value) {
+                            require(value.whole() == key, "a value is seen whole");
+                            met += key == 1 ? 1 : 0;
+                          });
+                          require(met == 1, "met once");
+                        },
+                        [&] {
+                          shared.insert(2, pair_of(2));
+                          shared.insert(3, pair_of(3));
+                        });
+                  }));
+}
+
+TEST_CASE("concurrent_map model: whoever lets an entry go last sees all reading of it done") {
+  check_exhausted("concurrent_map last holder", explore(to(3), [] {
+                    veltrix::concurrent_map<int, var<int>> shared(one_shard);
+                    shared.emplace(1, 7);
+                    auto held = shared.find(1);
+                    together(
+                        [&] {
+                          require(held->read() == 7, "kept by the guard");
+                          held = {};
+                        },
+                        [&] { shared.erase(1); });  // either may end it
                   }));
 }
