@@ -82,6 +82,22 @@ TEST_CASE("keyed_executor model: no item is left behind in its lane") {
   check_exhausted("keyed_executor submit beside a run, bound 4", explore(to(4), body));
 }
 
+TEST_CASE("keyed_executor model: what comes in beside a batch waits for what was there before") {
+  const auto body = [] {
+    shelf executor;
+    lane_log log;
+    veltrix::keyed_options one_by_one = options;
+    one_by_one.batch_max = 1;
+    lanes shared(executor, one_by_one,
+                 [&](std::size_t, std::span<int> batch) { log.handle(batch); });
+    require(bool(shared.submit(7, 1)) && bool(shared.submit(7, 2)), "taken");
+    together([&] { require(bool(shared.submit(7, 3)), "taken"); }, [&] { executor.run_one(); });
+    while (executor.run_one()) {}
+    require(log.count == 3, "all were handled");
+  };
+  check_exhausted("keyed_executor batch by batch, bound 3", explore(to(3), body));
+}
+
 TEST_CASE("keyed_executor model: two runs never handle one lane at once") {
   const auto body = [] {
     shelf executor;
