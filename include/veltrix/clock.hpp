@@ -22,10 +22,6 @@
 #include "detail/task.hpp"
 #include "stop_token.hpp"
 
-#if defined(__linux__)
-#include <time.h>
-#endif
-
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 
@@ -76,13 +72,7 @@ struct steady_clock {
 /// The kernel's cached monotonic time: cheaper, and up to a timer tick (1 to 10 ms) behind.
 struct coarse_clock {
   [[nodiscard]] static time_point now() noexcept {
-#if defined(__linux__)
-    ::timespec at{};
-    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &at);
-    return time_point(std::chrono::seconds(at.tv_sec) + std::chrono::nanoseconds(at.tv_nsec));
-#else
-    return steady_clock::now();
-#endif
+    return std::chrono::time_point_cast<duration>(detail::sync::coarse_now());
   }
 
   /// Blocks until this clock, not the exact one, reaches `until` (true) or `token` stops (false).

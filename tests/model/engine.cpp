@@ -124,6 +124,7 @@ outcome engine::execute(void (*body)(void*), void* argument) {
   main.last = nullptr;
   main.priming = false;
   std::memset(main.locals, 0, sizeof main.locals);
+  main.forget_exits();
   std::memset(main.exceptions, 0, sizeof main.exceptions);
   main.pending = {};
   live_ = only(0);
@@ -217,6 +218,7 @@ unsigned engine::start(void (*body)(void*), void* argument) {
   child.starter = current_;
   child.priming = true;
   std::memset(child.locals, 0, sizeof child.locals);
+  child.forget_exits();
   std::memset(child.exceptions, 0, sizeof child.exceptions);
   child.pending = {};
   joining_[id].of = 0;

@@ -74,6 +74,29 @@ struct thread_state {
   void* exceptions[2] = {};  // the C++ runtime's per-thread state
   void* locals[8] = {};      // values of per_thread<>, by tag
   alignas(16) std::byte local_bytes[8][32] = {};
+  void (*exits[4])() noexcept = {};  // run when the body has returned
+  bool leaving = false;
+
+  /// Result: false once the exits run.
+  bool add_exit(void (*exit)() noexcept) noexcept {
+    if (leaving) return false;
+    for (auto& each : exits) {
+      if (each == nullptr) each = exit;
+      if (each == exit) return true;
+    }
+    return false;
+  }
+  void forget_exits() noexcept {
+    for (auto& each : exits)
+      each = nullptr;
+    leaving = false;
+  }
+  void run_exits() noexcept {
+    leaving = true;
+    for (auto* const each : exits) {
+      if (each != nullptr) each();
+    }
+  }
 };
 
 inline constexpr unsigned most_changes = 16;

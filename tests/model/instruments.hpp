@@ -171,8 +171,8 @@ class store_history {
       begin();
     }
   }
-  ~store_history() {
-    if (!the.running()) return;
+  constexpr ~store_history() {
+    if (std::is_constant_evaluated() || !the.running()) return;
     renew();
     if (!used_.within(the.self().now.happened)) {
       the.fail("T%u ends an atomic that T%u still uses: nothing orders the two", the.current(),
@@ -425,6 +425,8 @@ class atomic {
     if (std::is_constant_evaluated()) {
       if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) {
         return static_cast<std::uint64_t>(value);
+      } else if constexpr (std::is_pointer_v<T>) {
+        if (value == nullptr) return 0;
       }
     }
     std::uint64_t bits = 0;
@@ -495,8 +497,8 @@ class mutex {
   }
   mutex(const mutex&) = delete;
   mutex& operator=(const mutex&) = delete;
-  ~mutex() {
-    if (!the.running()) return;
+  constexpr ~mutex() {
+    if (std::is_constant_evaluated() || !the.running()) return;
     renew();
     if (held_) the.fail("T%u ends a mutex that T%u holds", the.current(), owner_);
     if (!used_.within(the.self().now.happened)) {
@@ -762,6 +764,14 @@ Tag& per_thread() noexcept {
   return *static_cast<Tag*>(me.locals[place]);
 }
 
+using exit_call = void (*)() noexcept;
+
+/// Has `Leave()` run once when the calling thread of an execution ends; the first one never ends.
+template <exit_call Leave>
+bool at_thread_exit() noexcept {
+  return !the.running() || the.self().add_exit(Leave);
+}
+
 /// A thread of the execution.
 class native_thread {
  public:
@@ -794,8 +804,11 @@ class native_thread {
     auto* const carried = new Body(std::move(body));
     id_ = the.start(
         [](void* argument) {
-          const std::unique_ptr<Body> owned(static_cast<Body*>(argument));
-          (*owned)();
+          {
+            const std::unique_ptr<Body> owned(static_cast<Body*>(argument));
+            (*owned)();
+          }
+          the.self().run_exits();
         },
         carried);
     joinable_ = true;

@@ -29,6 +29,7 @@
 #if defined(__linux__)
 #include <pthread.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #endif
 
@@ -57,6 +58,7 @@ inline constexpr std::try_to_lock_t try_to_lock{};
 using veltrix_model::asymmetric_fence_heavy;
 using veltrix_model::asymmetric_fence_light;
 using veltrix_model::asymmetric_fence_mode;
+using veltrix_model::at_thread_exit;
 using veltrix_model::atomic;
 using veltrix_model::condition_variable;
 using veltrix_model::fence_mode;
@@ -78,6 +80,11 @@ inline void spin_pause() noexcept {
 inline unsigned hardware_threads() noexcept {
   return 2;
 }
+inline std::chrono::steady_clock::time_point coarse_now() noexcept {
+  return steady_now();
+}
+/// Has `call` run in the child of each fork(2): executions have none.
+inline void at_fork(void (*)(), void (*)(), void (*)()) noexcept {}
 /// What an execution draws must be the same each time.
 inline constexpr bool repeatable = true;
 #else
@@ -104,11 +111,51 @@ inline std::chrono::steady_clock::time_point steady_now() noexcept {
   return std::chrono::steady_clock::now();
 }
 
+/// The kernel's cached monotonic time: cheaper, and up to a timer tick (1 to 10 ms) behind.
+inline std::chrono::steady_clock::time_point coarse_now() noexcept {
+#if defined(__linux__)
+  ::timespec at{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &at);
+  return std::chrono::steady_clock::time_point(std::chrono::seconds(at.tv_sec) +
+                                               std::chrono::nanoseconds(at.tv_nsec));
+#else
+  return steady_now();
+#endif
+}
+
 /// The calling thread's own value for `Tag`, made by Tag() at its first use.
 template <class Tag>
-Tag& per_thread() noexcept {
+VELTRIX_NEW_ADDRESS Tag& per_thread() noexcept {
   static thread_local Tag mine;
   return mine;
+}
+
+using exit_call = void (*)() noexcept;
+
+/// Has `Leave()` run once when the calling thread ends. Result: false if the thread is so far in
+/// ending that it would not run. `Leave` may be asked for again and again: it still runs once.
+template <exit_call Leave>
+bool at_thread_exit() noexcept {
+  struct on_exit {
+    bool& left;
+    ~on_exit() {
+      left = true;
+      Leave();
+    }
+  };
+  static thread_local bool left = false;  // read until the thread is gone: it has no destructor
+  if (left) return false;
+  static thread_local const on_exit hook{left};
+  return true;
+}
+
+/// Has the three run around each fork(2): before it, and after it in the parent and in the child.
+inline void at_fork(void (*before)(), void (*parent)(), void (*child)()) noexcept {
+#if defined(__linux__)
+  ::pthread_atfork(before, parent, child);  // without memory for it a child must not fork on
+#else
+  static_cast<void>(before), static_cast<void>(parent), static_cast<void>(child);
+#endif
 }
 
 /// The calling thread's id.
@@ -149,9 +196,10 @@ namespace fence_detail {
 inline constexpr int command_private_expedited = 1 << 3;
 inline constexpr int command_register_private_expedited = 1 << 4;
 
+/// Idempotent. Registering takes 1 us while the process has one thread, and milliseconds later.
 inline fence_mode choose_mode() noexcept {
   // TSan knows nothing of membarrier, so it must see ordered operations.
-  if (VELTRIX_TSAN) return fence_mode::ordered;
+  if (VELTRIX_TSAN || VELTRIX_NO_MEMBARRIER) return fence_mode::ordered;
   const auto answer = ::syscall(SYS_membarrier, command_register_private_expedited, 0, 0);
   return answer == 0 ? fence_mode::membarrier : fence_mode::ordered;
 }
@@ -192,6 +240,9 @@ inline fence_mode asymmetric_fence_mode() noexcept {
   static const fence_mode mode = fence_detail::choose_mode();
   return mode;
 }
+
+/// Asks for membarrier before main(), while the process has one thread.
+inline const fence_mode mode_at_start = asymmetric_fence_mode();
 
 /// The reader's side: a compiler barrier where membarrier works, else a seq_cst fence.
 inline void asymmetric_fence_light(fence_mode mode) noexcept {
