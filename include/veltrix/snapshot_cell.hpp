@@ -2,14 +2,15 @@
 // Use for: configuration, routing tables, feature flags; anything replaced whole.
 // Not for: counters, or values that change as often as they are read.
 // Threads: all members from any thread; a cached_reader belongs to one thread at a time.
-// Progress: reads never wait for user code; load() takes a lock of a few instructions, get() only
-//   after a change; a write retries when it must build on a version that was replaced meanwhile.
+// Progress: reads are lock-free, wait for nobody and write nothing that another thread reads; a
+//   write takes a lock, and retries when it must build on a version that was replaced meanwhile.
 // Callbacks: validators, update and derive functions, comparisons, subscribers and T's special
 //   members run with no lock held; subscribers one at a time, in version order.
 // Exceptions: what T, the validator and update functions throw, std::bad_alloc, snapshot_refused;
 //   the version in force stays. Those of subscribers are caught and counted.
 // Lifetime: guards, readers and waiters end before the cell; shared values, subscriptions and
-//   derived cells may outlive it. A version lives until the last who holds it lets go.
+//   derived cells may outlive it. A replaced version ends once nobody holds it, at the latest with
+//   the 64th write after that.
 // Guide: docs/snapshot_cell.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -19,84 +20,27 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "clock.hpp"
+#include "detail/config.hpp"
 #include "detail/count_mark.hpp"
 #include "detail/message.hpp"
 #include "detail/notifier.hpp"
+#include "detail/reader_record.hpp"
+#include "detail/snapshot_node.hpp"
+#include "detail/snapshot_results.hpp"
 #include "detail/snapshot_store.hpp"
 #include "detail/sync.hpp"
 #include "detail/task.hpp"
+#include "reclaim.hpp"
 #include "stop_token.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
-
-struct snapshot_cell_options {
-  std::size_t history = 0;  ///< versions kept behind the one in force, for history and rollback()
-};
-
-/// How a write ended.
-enum class publish_status : std::uint8_t {
-  accepted,   ///< it is in force
-  unchanged,  ///< update()'s function had nothing to change
-  conflict,   ///< another version than the expected one is in force
-  refused,    ///< the validator objects; see `reasons`
-  not_kept,   ///< rollback() to a version that is not in the history
-};
-
-struct [[nodiscard]] publish_result {
-  publish_status status = publish_status::accepted;
-  std::uint64_t version = 0;         ///< the accepted one; else the one that stays in force
-  std::vector<std::string> reasons;  ///< the validator's, when refused
-
-  [[nodiscard]] explicit operator bool() const noexcept {
-    return status == publish_status::accepted;
-  }
-};
-
-/// Thrown by the writes that return a bare version, when the validator objects.
-class snapshot_refused : public std::runtime_error {
- public:
-  snapshot_refused(const std::string& text, publish_result result)
-      : std::runtime_error(text), result_(std::make_shared<publish_result>(std::move(result))) {}
-  [[nodiscard]] const publish_result& result() const noexcept { return *result_; }
-
- private:
-  std::shared_ptr<const publish_result> result_;  // shared, so that copying does not throw
-};
-
-/// How a wait_for() ended.
-enum class snapshot_wait_status : std::uint8_t { reached, timed_out, stopped };
-
-struct [[nodiscard]] snapshot_wait_result {
-  snapshot_wait_status status = snapshot_wait_status::reached;
-  std::uint64_t version = 0;  ///< in force at the return; at least the asked one if reached
-
-  [[nodiscard]] explicit operator bool() const noexcept {
-    return status == snapshot_wait_status::reached;
-  }
-};
-
-/// One look at a cell. The numbers are each exact; together they may straddle a write.
-struct snapshot_cell_stats {
-  std::uint64_t version = 0;              ///< in force
-  std::uint64_t published = 0;            ///< versions accepted after the first
-  std::uint64_t refused = 0;              ///< writes that the validator turned down
-  std::uint64_t conflicts = 0;            ///< publish_if() refusals, and retries of other writes
-  std::uint64_t subscriber_failures = 0;  ///< subscribers, and comparisons for them, that threw
-  std::size_t subscribers = 0;            ///< registered now
-  std::size_t versions_alive = 0;         ///< values not yet destroyed, whoever holds them
-};
-
-/// A kept version.
-template <class T>
-using snapshot_version = detail::versioned<T>;
 
 /// Whether subscribers are spared versions whose value equals the one before. Specialise it to
 /// false for a type whose operator== exists but does not compile or is too slow.
@@ -160,22 +104,27 @@ class snapshot_cell {
 
   // --- reading ---------------------------------------------------------------------------------
 
-  /// The newest version, kept alive and unchanged by the guard. O(1).
-  [[nodiscard]] guard load() const { return guard(*this, newest()); }
+  /// The newest version, kept alive and unchanged by the guard. O(1), lock-free: a retry means that
+  /// another version was put in force meanwhile. A thread holds four guards, whatever their cells,
+  /// for the price of a store each; further ones count on the version itself.
+  [[nodiscard]] guard load() const noexcept {
+    auto* const mine = store_.domain().quick_slot();
+    if (mine == nullptr) [[unlikely]]
+      return guard(*this, store_.show_elsewhere());
+    return guard(*this, store_.show(*mine));
+  }
 
-  /// A handle for hot loops. O(1).
+  /// A handle for hot loops. O(readers); make it once, not for each read. Throws std::bad_alloc.
   [[nodiscard]] cached_reader reader() const { return cached_reader(*this); }
 
-  /// The newest version, shared; it may outlive the cell. O(1).
-  [[nodiscard]] std::shared_ptr<const T> share() const { return newest().value; }
+  /// The newest version, shared; it may outlive the cell. O(1), lock-free, throws std::bad_alloc.
+  [[nodiscard]] std::shared_ptr<const T> share() const { return store_.hold().share(); }
 
-  /// The number of the version in force; from 1, never falling. Wait-free.
-  [[nodiscard]] std::uint64_t version() const noexcept { return store_.version(); }
+  /// The number of the version in force; from 1, never falling. As load().
+  [[nodiscard]] std::uint64_t version() const noexcept { return load().version(); }
 
   /// The newest `count` of the kept versions, newest first; the one in force is always kept. O(n).
-  [[nodiscard]] std::vector<snapshot_version<T>> history(std::size_t count) const {
-    return store_.history(count);
-  }
+  [[nodiscard]] std::vector<snapshot_version<T>> history(std::size_t count) const;
 
   /// Waits until version() >= `version`; looks before it waits. Blocking.
   /// @param deadline  of the steady clock; no_deadline waits for ever
@@ -254,16 +203,23 @@ class snapshot_cell {
     requires std::invocable<Compute&, const T&>
   [[nodiscard]] auto derive(Compute compute) const {
     return derived_cell<std::remove_cvref_t<std::invoke_result_t<Compute&, const T&>>>(
-        *this, newest(), std::move(compute));
+        *this, store_.newest(), std::move(compute));
   }
 
   [[nodiscard]] snapshot_cell_stats stats() const;
+
+  /// Ends the replaced versions that nobody holds, now instead of at a later write: after many
+  /// writes of large values, say, or after a reader that was long at one. O(readers).
+  void collect() noexcept { store_.collect(); }
 
  private:
   template <class>
   friend class derived_cell;
   using counter = detail::sync::atomic<std::size_t>;
   using use_mark = detail::count_mark<counter*>;
+  using node = detail::snapshot_node<T>;
+  using ref = detail::snapshot_ref<T>;
+  using shown = typename detail::snapshot_store<T>::shown;
   struct built_t {};
   static constexpr built_t built{};
 
@@ -285,30 +241,27 @@ class snapshot_cell {
 
   /// A value made by `make()`, in place, not yet in force.
   template <class Make>
-  std::shared_ptr<const T> box(Make make) const {
+  ref box(Make make) const {
     return store_.box(make);
   }
 
   /// Who counts users: the destructor's check, so nobody in a release build.
   counter* witness() const noexcept { return VELTRIX_CHECKED ? &users_ : nullptr; }
 
-  snapshot_version<T> newest() const { return store_.newest(); }
-
-  std::uint64_t install(const std::shared_ptr<const T>& value,
-                        std::optional<std::uint64_t> expected);
-  publish_result try_install(const std::shared_ptr<const T>& value,
-                             const snapshot_version<T>& base);
-  publish_result write(const std::shared_ptr<const T>& value);
+  std::uint64_t install(ref& value, std::optional<std::uint64_t> expected);
+  publish_result try_install(ref& value, guard base);
+  publish_result write(ref value);
   std::uint64_t accepted_or_raise(publish_result result, const char* operation) const;
 
   template <class Told>
   snapshot_subscription follow(Told told, std::optional<std::uint64_t> seen) const {
-    const std::uint64_t id = notifier_->add(std::move(told), seen, [this] { return newest(); });
+    const std::uint64_t id =
+        notifier_->add(std::move(told), seen, [this] { return store_.newest(); });
     return snapshot_subscription(notifier_, id);
   }
 
   void deliver() const noexcept {
-    notifier_->deliver([this] { return newest(); });
+    if (!notifier_->idle()) notifier_->deliver([this] { return store_.newest(); });
   }
 
   detail::snapshot_store<T> store_;
@@ -321,29 +274,56 @@ class snapshot_cell {
 };
 
 /// Holds one version: it neither changes nor goes while the guard lives. Move it freely, also to
-/// another thread. A reference taken through a guard ends with it.
+/// another thread; it may wait, or cross a suspension. A reference taken through a guard ends with
+/// it.
 template <class T>
 class snapshot_cell<T>::guard {
  public:
-  guard(guard&&) noexcept = default;
-  guard& operator=(guard&&) noexcept = default;
+  guard(guard&& other) noexcept
+      : used_(std::move(other.used_)),
+        node_(std::exchange(other.node_, nullptr)),
+        value_(std::exchange(other.value_, nullptr)),
+        slot_(std::exchange(other.slot_, nullptr)) {}
+  guard& operator=(guard&& other) noexcept {
+    guard taken(std::move(other));
+    std::swap(used_, taken.used_);
+    std::swap(node_, taken.node_);
+    std::swap(value_, taken.value_);
+    std::swap(slot_, taken.slot_);
+    return *this;
+  }
+  [[gnu::always_inline]] ~guard() { let_go(); }
 
   /// Not on a guard that was moved from.
   [[nodiscard]] const T& operator*() const noexcept { return *get(); }
   [[nodiscard]] const T* operator->() const noexcept { return get(); }
   [[nodiscard]] const T* get() const noexcept {
-    VELTRIX_ASSERT(held_.value != nullptr, "a snapshot_cell guard was used after it was moved");
-    return held_.value.get();
+    VELTRIX_ASSERT(value_ != nullptr, "a snapshot_cell guard was used after it was moved");
+    return value_;
   }
-  [[nodiscard]] std::uint64_t version() const noexcept { return held_.version; }
+  /// 0 on a guard that was moved from.
+  [[nodiscard]] std::uint64_t version() const noexcept { return node_ ? node_->version() : 0; }
 
  private:
   friend class snapshot_cell;
-  guard(const snapshot_cell& cell, snapshot_version<T> held) noexcept
-      : used_(cell.witness()), held_(std::move(held)) {}
+  guard(const snapshot_cell& cell, shown version) noexcept
+      : used_(cell.witness()),
+        node_(version.what),
+        value_(version.what->value()),
+        slot_(version.in) {}
+
+  [[gnu::always_inline]] void let_go() noexcept {
+    if (slot_ != nullptr) {
+      detail::reader_record::clear(*slot_);
+    } else if (node_ != nullptr) {
+      node::release(node_);
+    }
+  }
 
   use_mark used_;
-  snapshot_version<T> held_;
+  node* node_;
+  const T* value_;
+  detail::reader_record::slot* slot_;  // shows node_; null: the guard has a hold on it
 };
 
 /// Remembers the version it saw last and asks the cell only for a newer one. One thread at a time.
@@ -351,30 +331,89 @@ class snapshot_cell<T>::guard {
 template <class T>
 class snapshot_cell<T>::cached_reader {
  public:
-  cached_reader(cached_reader&&) noexcept = default;
-  cached_reader& operator=(cached_reader&&) noexcept = default;
+  cached_reader(cached_reader&& other) noexcept
+      : cell_(other.cell_),
+        record_(std::exchange(other.record_, nullptr)),
+        quick_(other.quick_),
+        used_(std::move(other.used_)),
+        held_(std::exchange(other.held_, nullptr)),
+        value_(std::exchange(other.value_, nullptr)) {}
+  cached_reader& operator=(cached_reader&& other) noexcept {
+    cached_reader taken(std::move(other));
+    std::swap(cell_, taken.cell_);
+    std::swap(used_, taken.used_);
+    std::swap(record_, taken.record_);
+    std::swap(quick_, taken.quick_);
+    std::swap(held_, taken.held_);
+    std::swap(value_, taken.value_);
+    return *this;
+  }
+  // Inlined, as is the guard's: a call would take the address and so keep it out of registers.
+  [[gnu::always_inline]] ~cached_reader() {
+    if (record_ == nullptr) return;
+    release();
+    record_->give_back();
+  }
 
   /// The newest version: one atomic load and a compare when nothing changed. The reference holds
   /// until the next call of get() or release(); take it once for all fields that belong together.
-  [[nodiscard]] const T& get() {
-    if (held_.version != cell_->version()) held_ = cell_->newest();
-    return *held_.value;
+  /// Lock-free. Not on a reader that was moved from, as load().
+  [[nodiscard]] const T& get() noexcept {
+    if (cell_->store_.current() != held_) [[unlikely]]
+      keep(cell_->store_.show_anew(record_->shown[0]));
+    return *value_;
+  }
+
+  /// As the cell's load(), for less: the reader knows where to look. What get() gave stays.
+  [[nodiscard]] guard load() noexcept {
+    if (!detail::reader_record::is_free(*quick_)) [[unlikely]]
+      return guard(*cell_, cell_->store_.show_elsewhere());
+    return guard(*cell_, cell_->store_.show(*quick_));
   }
 
   /// Of the version that get() returned last; 0 if none is held.
-  [[nodiscard]] std::uint64_t version() const noexcept { return held_.version; }
+  [[nodiscard]] std::uint64_t version() const noexcept { return held_ ? held_->version() : 0; }
 
-  void release() noexcept { held_ = snapshot_version<T>{}; }
+  void release() noexcept {
+    held_ = nullptr;
+    value_ = nullptr;
+    if (record_ != nullptr) detail::reader_record::clear(record_->shown[0]);
+  }
 
  private:
   friend class snapshot_cell;
-  explicit cached_reader(const snapshot_cell& cell) noexcept
-      : cell_(&cell), used_(cell.witness()) {}
+  explicit cached_reader(const snapshot_cell& cell)
+      : cell_(&cell),
+        record_(cell.store_.domain().claim_for_object()),
+        quick_(&record_->second()),
+        used_(cell.witness()) {}
+
+  void keep(node* version) noexcept {
+    held_ = version;
+    value_ = version->value();
+  }
 
   const snapshot_cell* cell_;
+  // Its first slot shows held_, the second is for load(). Stands before used_: what may throw
+  // comes first, so that nothing needs to be undone and compilers keep the reader in registers.
+  detail::reader_record* record_;
+  detail::reader_record::slot* quick_;  // the second slot, if it needs no fence; else no_slot
   use_mark used_;
-  snapshot_version<T> held_;  // owner's thread only
+  node* held_ = nullptr;
+  const T* value_ = nullptr;
 };
+
+template <class T>
+std::vector<snapshot_version<T>> snapshot_cell<T>::history(std::size_t count) const {
+  std::vector<ref> kept = store_.history(count);
+  std::vector<snapshot_version<T>> told;
+  told.reserve(kept.size());
+  for (ref& each : kept) {
+    const std::uint64_t version = each.version();
+    told.push_back({std::move(each).share(), version});
+  }
+  return told;
+}
 
 template <class T>
 snapshot_wait_result snapshot_cell<T>::wait_for(std::uint64_t version, time_point deadline,
@@ -391,12 +430,13 @@ template <class T>
 publish_result snapshot_cell<T>::publish_if(std::uint64_t expected, T value)
   requires std::move_constructible<T>
 {
-  const snapshot_version<T> base = newest();
-  if (base.version == expected) {
-    return try_install(box([&value]() -> T { return std::move(value); }), base);
+  guard base = load();
+  if (base.version() == expected) {
+    ref candidate = box([&value]() -> T { return std::move(value); });
+    return try_install(candidate, std::move(base));
   }
   conflicts_.fetch_add(1, detail::sync::relaxed);
-  return {publish_status::conflict, base.version, {}};
+  return {publish_status::conflict, base.version(), {}};
 }
 
 template <class T>
@@ -404,27 +444,27 @@ template <class Change>
   requires std::invocable<Change&, const T&>
 publish_result snapshot_cell<T>::update(Change change) {
   for (;;) {
-    const snapshot_version<T> base = newest();
-    std::shared_ptr<const T> candidate;
+    guard base = load();
+    ref candidate;
     if constexpr (std::same_as<std::invoke_result_t<Change&, const T&>, std::optional<T>>) {
-      std::optional<T> changed = change(*base.value);
-      if (!changed) return {publish_status::unchanged, base.version, {}};
+      std::optional<T> changed = change(*base);
+      if (!changed) return {publish_status::unchanged, base.version(), {}};
       candidate = box([&changed]() -> T { return std::move(*changed); });
     } else {
       static_assert(std::is_invocable_r_v<T, Change&, const T&>,
                     "snapshot_cell::update: the function returns T or std::optional<T>");
-      candidate = box([&]() -> T { return change(*base.value); });
+      candidate = box([&]() -> T { return change(*base); });
     }
-    publish_result result = try_install(candidate, base);
+    publish_result result = try_install(candidate, std::move(base));
     if (result.status != publish_status::conflict) return result;
   }
 }
 
 template <class T>
 publish_result snapshot_cell<T>::rollback(std::uint64_t version) {
-  const std::shared_ptr<const T> kept = store_.find(version);
-  if (kept == nullptr) return {publish_status::not_kept, this->version(), {}};
-  return write(kept);
+  const ref kept = store_.find(version);
+  if (!kept) return {publish_status::not_kept, this->version(), {}};
+  return write(store_.box_again(kept));
 }
 
 template <class T>
@@ -443,8 +483,7 @@ snapshot_cell_stats snapshot_cell<T>::stats() const {
 /// Puts `value` in force and tells it. Result: its version, or 0 if `expected` is given and another
 /// version is in force.
 template <class T>
-std::uint64_t snapshot_cell<T>::install(const std::shared_ptr<const T>& value,
-                                        std::optional<std::uint64_t> expected) {
+std::uint64_t snapshot_cell<T>::install(ref& value, std::optional<std::uint64_t> expected) {
   const std::uint64_t version = store_.install(value, expected);
   if (version != 0) deliver();
   return version;
@@ -452,16 +491,17 @@ std::uint64_t snapshot_cell<T>::install(const std::shared_ptr<const T>& value,
 
 /// Puts `value` in force if the validator has no objections and `base` is in force until then.
 template <class T>
-publish_result snapshot_cell<T>::try_install(const std::shared_ptr<const T>& value,
-                                             const snapshot_version<T>& base) {
+publish_result snapshot_cell<T>::try_install(ref& value, guard base) {
+  const std::uint64_t expected = base.version();
   if (validator_) {
-    std::vector<std::string> reasons = validator_(*value, *base.value);
+    std::vector<std::string> reasons = validator_(*value.value(), *base);
     if (!reasons.empty()) {
       refused_.fetch_add(1, detail::sync::relaxed);
-      return {publish_status::refused, base.version, std::move(reasons)};
+      return {publish_status::refused, expected, std::move(reasons)};
     }
   }
-  const std::uint64_t accepted = install(value, base.version);
+  { const guard done(std::move(base)); }  // so that the version it holds can end with this write
+  const std::uint64_t accepted = install(value, expected);
   if (accepted != 0) return {publish_status::accepted, accepted, {}};
   conflicts_.fetch_add(1, detail::sync::relaxed);
   return {publish_status::conflict, version(), {}};
@@ -469,10 +509,10 @@ publish_result snapshot_cell<T>::try_install(const std::shared_ptr<const T>& val
 
 /// Puts `value` in force, whatever is in force before, if the validator has no objections.
 template <class T>
-publish_result snapshot_cell<T>::write(const std::shared_ptr<const T>& value) {
+publish_result snapshot_cell<T>::write(ref value) {
   if (!validator_) return {publish_status::accepted, install(value, std::nullopt), {}};
   for (;;) {
-    publish_result result = try_install(value, newest());
+    publish_result result = try_install(value, load());
     if (result.status != publish_status::conflict) return result;
   }
 }
@@ -506,6 +546,7 @@ class derived_cell : private snapshot_cell<T> {
   using typename base::guard;
   using typename base::value_type;
 
+  using base::collect;
   using base::derive;
   using base::load;
   using base::reader;
@@ -529,11 +570,11 @@ class derived_cell : private snapshot_cell<T> {
   friend class snapshot_cell;
 
   template <class Source, class Compute>
-  derived_cell(const snapshot_cell<Source>& source, const snapshot_version<Source>& from,
+  derived_cell(const snapshot_cell<Source>& source, const detail::snapshot_ref<Source>& from,
                Compute compute)
-      : base({}, {}, base::built, [&]() -> T { return compute(*from.value); }),
+      : base({}, {}, base::built, [&]() -> T { return compute(*from.value()); }),
         following_(source.subscribe_from(
-            from.version,
+            from.version(),
             [this, compute = std::move(compute)](const Source& value, std::uint64_t) mutable {
               recompute([&]() -> T { return compute(value); });
             })) {}

@@ -18,6 +18,7 @@
 #include "executor.hpp"
 #include "keyed_executor.hpp"
 #include "loading_cache.hpp"
+#include "reclaim.hpp"
 #include "resilience.hpp"
 #include "retry.hpp"
 #include "snapshot_cell.hpp"

@@ -18,19 +18,13 @@
 #include <utility>
 #include <vector>
 
+#include "snapshot_node.hpp"
 #include "sync.hpp"
 #include "task.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
-
-/// A value and the version it was published as.
-template <class T>
-struct versioned {
-  std::shared_ptr<const T> value;
-  std::uint64_t version = 0;
-};
 
 /// What a subscription needs of a notifier, whatever its values are.
 class notifier_base {
@@ -78,7 +72,7 @@ class [[nodiscard]] subscription {
 ///
 /// I1: subscribers_ is sorted by id, and a round calls them in that order.
 /// I2: last_ is what the last round told, or what was in force when the first subscriber came.
-/// I3: a subscriber in step has seen exactly last_.version, so a round that finds no change skips
+/// I3: a subscriber in step has seen exactly last_.version(), so a round that finds no change skips
 ///     it. Others (they began from another version) are called for any version above theirs.
 /// I4: who installs a version calls deliver() after it, so the newest version is always told.
 ///
@@ -87,52 +81,55 @@ template <class T, class Same>
 class notifier final : public notifier_base {
  public:
   using callback = unique_function<void(const T&, std::uint64_t)>;
+  using held = snapshot_ref<T>;
 
   /// Registers `call` for versions above `seen`; no `seen` means the version in force.
   /// `newest()` gives that version; it is called under the lock and runs no user code.
   template <class Newest>
   std::uint64_t add(callback call, std::optional<std::uint64_t> seen, Newest newest) {
     auto added = std::make_shared<subscriber>(std::move(call));
-    versioned<T> replaced;  // ends after the lock: its destructor may be a user's
+    held replaced;  // ends after the lock: its destructor may be a user's
     const lock_guard lock(mutex_);
     subscribers_.push_back(added);  // nothing after it throws
+    listed_.store(subscribers_.size(), sync::relaxed);
     // Read under the lock: a version installed later finds the new subscriber in its deliver().
-    versioned<T> now = newest();
-    added->seen = seen.value_or(now.version);
+    held now = newest();
+    added->seen = seen.value_or(now.version());
     added->id = ++last_id_;
     if (subscribers_.size() == 1) replaced = std::exchange(last_, std::move(now));
-    added->in_step = added->seen == last_.version;
+    added->in_step = added->seen == last_.version();
     return last_id_;
   }
 
   void remove(std::uint64_t id) noexcept override {
     std::shared_ptr<subscriber> gone;  // these two end after the lock
-    versioned<T> unused;
+    held unused;
     sync::unique_lock<sync::mutex> lock(mutex_);
     const auto found = after(id - 1);
     if (found == subscribers_.end() || (*found)->id != id) return;
     gone = std::move(*found);
     subscribers_.erase(found);
-    if (subscribers_.empty()) unused = std::exchange(last_, versioned<T>{});
+    listed_.store(subscribers_.size(), sync::relaxed);
+    if (subscribers_.empty()) unused = std::exchange(last_, held());
     while (running_ == gone.get() && runner_ != sync::this_thread_id())
       finished_.wait(lock);  // woken by tell(), after running_ = nullptr
   }
 
   /// Lets the value told last go; for the end of the cell.
   void forget() noexcept {
-    versioned<T> unused;  // ends after the lock
+    held unused;  // ends after the lock
     const lock_guard lock(mutex_);
-    unused = std::exchange(last_, versioned<T>{});
+    unused = std::exchange(last_, held());
   }
 
   /// Tells the subscribers of `newest()`, or leaves that to the thread that is telling them now.
   template <class Newest>
   void deliver(Newest newest) noexcept {
     {
-      versioned<T> unused;  // ends after the lock
+      held unused;  // ends after the lock
       const lock_guard lock(mutex_);
       if (subscribers_.empty()) {
-        unused = std::exchange(last_, versioned<T>{});
+        unused = std::exchange(last_, held());
         return;
       }
       pending_ = true;
@@ -140,20 +137,21 @@ class notifier final : public notifier_base {
       delivering_ = true;
     }
     while (begin_round()) {
-      const versioned<T> now = newest();
+      const held now = newest();
       if (!note_change(now)) continue;
       std::uint64_t told = 0;
       while (tell(told, now)) {}
     }
   }
 
+  /// Whether nobody listens. For one who has put a version in force under the lock that newest()
+  /// takes in add(): a newcomer whom this does not see yet will see that version there.
+  [[nodiscard]] bool idle() const noexcept { return listed_.load(sync::relaxed) == 0; }
+
   /// Callbacks and comparisons that threw.
   [[nodiscard]] std::uint64_t failures() const noexcept { return failures_.load(sync::relaxed); }
 
-  [[nodiscard]] std::size_t size() const {
-    const lock_guard lock(mutex_);
-    return subscribers_.size();
-  }
+  [[nodiscard]] std::size_t size() const noexcept { return listed_.load(sync::relaxed); }
 
  private:
   using lock_guard = sync::lock_guard<sync::mutex>;
@@ -179,28 +177,28 @@ class notifier final : public notifier_base {
   }
 
   /// Makes `now` the value told last. Result: false if there is nobody to tell it to.
-  bool note_change(const versioned<T>& now) noexcept {
-    versioned<T> before;  // ends after the lock
+  bool note_change(const held& now) noexcept {
+    held before;  // ends after the lock
     {
       const lock_guard lock(mutex_);
       before = last_;
     }
     const bool changed = differ(before, now);
-    versioned<T> replaced = now;  // ends after the lock
+    held replaced = now;  // ends after the lock
     const lock_guard lock(mutex_);
     // Meanwhile all may have gone, and others come who start from a newer version: their round is
     // still to come.
-    if (subscribers_.empty() || last_.version > now.version) return false;
+    if (subscribers_.empty() || last_.version() > now.version()) return false;
     changed_ = changed;
     std::swap(last_, replaced);
     return true;
   }
 
-  bool differ(const versioned<T>& before, const versioned<T>& now) noexcept {
-    if (before.value == now.value) return false;
-    if (before.value == nullptr) return true;
+  bool differ(const held& before, const held& now) noexcept {
+    if (before.value() == now.value()) return false;
+    if (!before) return true;
     VELTRIX_TRY {
-      return !Same{}(*before.value, *now.value);
+      return !Same{}(*before.value(), *now.value());
     }
     VELTRIX_CATCH_ALL {
       failures_.fetch_add(1, sync::relaxed);
@@ -209,12 +207,12 @@ class notifier final : public notifier_base {
   }
 
   /// Calls the first subscriber after `told` that has news to hear. Result: false at the end.
-  bool tell(std::uint64_t& told, const versioned<T>& now) noexcept {
+  bool tell(std::uint64_t& told, const held& now) noexcept {
     std::shared_ptr<subscriber> next;  // ends unlocked: a removed callback is destroyed here
     {
       const lock_guard lock(mutex_);
       auto found = after(told);
-      while (found != subscribers_.end() && !needs(**found, now.version))
+      while (found != subscribers_.end() && !needs(**found, now.version()))
         ++found;
       if (found == subscribers_.end()) return false;
       next = *found;
@@ -223,7 +221,7 @@ class notifier final : public notifier_base {
       runner_ = sync::this_thread_id();
     }
     VELTRIX_TRY {
-      next->call(*now.value, now.version);
+      next->call(*now.value(), now.version());
     }
     VELTRIX_CATCH_ALL {
       failures_.fetch_add(1, sync::relaxed);
@@ -246,13 +244,14 @@ class notifier final : public notifier_base {
   mutable sync::mutex mutex_;                             // guards everything below but failures_
   sync::condition_variable finished_;                     // running_ became null
   std::vector<std::shared_ptr<subscriber>> subscribers_;  // sorted by id
-  versioned<T> last_;                                     // the value told last
+  held last_;                                             // the value told last
   bool changed_ = false;  // last_ differs from the value told before it
   std::uint64_t last_id_ = 0;
   bool delivering_ = false;                  // a thread is inside deliver()'s loop
   bool pending_ = false;                     // that thread has another round to do
   const subscriber* running_ = nullptr;      // whose call is running
   sync::thread_id runner_;                   // in which thread; meaningful while running_
+  sync::atomic<std::size_t> listed_{0};      // subscribers_.size(); relaxed: see idle()
   sync::atomic<std::uint64_t> failures_{0};  // relaxed: statistics only
 };
 

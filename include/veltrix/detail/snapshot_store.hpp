@@ -2,10 +2,11 @@
 // Use for: the inside of snapshot_cell, which adds all that calls user code. Internal.
 // Not for: anything else.
 // Threads: all members from any thread.
-// Progress: a lock held for a few pointer copies; wait_until_version() blocks.
+// Progress: reads are lock-free and write nothing that other readers read; writes take a lock for a
+//   few pointers and, once in a while, a look at all records; wait_until_version() blocks.
 // Callbacks: none; values are destroyed with no lock held.
 // Exceptions: std::bad_alloc, and nothing has changed then.
-// Lifetime: values live as long as anybody holds them, the store or a caller.
+// Lifetime: values live as long as anybody holds them, the store, a guard or a reference.
 // Guide: docs/snapshot_cell.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -14,15 +15,15 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "../reclaim.hpp"
 #include "../stop_token.hpp"
-#include "count_mark.hpp"
-#include "notifier.hpp"
+#include "reader_record.hpp"
+#include "snapshot_node.hpp"
 #include "stoppable_wait.hpp"
 #include "sync.hpp"
 
@@ -30,120 +31,226 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// Versions count from 1, one by one. The list of them and the version number change together,
-/// under mutex_; nothing else happens there, so a reader waits for pointer copies only.
+/// Versions count from 1, one by one. A write puts its node in force by one store; the version it
+/// replaces is kept, or retired until no reader shows it.
 ///
-/// I1: after begin(), versions_ is not empty, sorted by version without gaps, the newest last, and
-///     holds at most 1 + history_ of them.
-/// I2: version_ is versions_.back().version whenever mutex_ is free.
+/// I1: after begin(), current_ is never null.
+/// I2: while mutex_ is free, newest_ is the version of current_, and the history holds the versions
+///     before it, without gaps, at most history_ of them.
 template <class T>
 class snapshot_store {
  public:
-  explicit snapshot_store(std::size_t history) : history_(history) {}
+  using node = snapshot_node<T>;
+  using ref = snapshot_ref<T>;
+  using slot = reader_record::slot;
+
+  explicit snapshot_store(std::size_t history)
+      : history_(history), census_(new value_census), garbage_(domain()) {}
   snapshot_store(const snapshot_store&) = delete;
   snapshot_store& operator=(const snapshot_store&) = delete;
-
-  /// The value returned by `make()`, built in place, not yet in force.
-  template <class Make>
-  std::shared_ptr<const T> box(Make& make) const {
-    auto made = std::make_shared<boxed>(alive_, make);
-    const T* const value = std::addressof(made->value);
-    return std::shared_ptr<const T>(std::move(made), value);
+  ~snapshot_store() {
+    while (oldest_ != nullptr)
+      node::release(take_oldest());
+    // relaxed: nobody else uses the cell that its owner ends
+    if (node* const last = current_.load(sync::relaxed)) node::release(last);
   }
+
+  // --- reading -----------------------------------------------------------------------------------
+
+  [[nodiscard]] reclaim_domain& domain() const noexcept { return *domain_; }
+
+  /// A version and the slot that shows it; no slot: whoever has this has a hold on the version.
+  struct shown {
+    node* what;
+    slot* in;
+  };
+
+  /// The version in force, shown in `mine`, which needs no fence.
+  [[nodiscard]] shown show(slot& mine) const noexcept {
+    return {detail::show(current_, mine, sync::fence_mode::membarrier), &mine};
+  }
+  /// The same in any slot.
+  [[nodiscard, gnu::noinline]] node* show_anew(slot& mine) const noexcept {
+    return detail::show(current_, mine, domain().mode());
+  }
+  /// The version in force, where the thread's first slot is in use or needs a fence.
+  [[nodiscard, gnu::noinline]] shown show_elsewhere() const noexcept {
+    reader_record* const mine = domain().record_of_this_thread();
+    slot* const free = mine == nullptr ? nullptr : mine->lasting();
+    return free == nullptr ? shown{hold().take(), nullptr} : shown{show_anew(*free), free};
+  }
+
+  /// The version in force, held: for a reader that has no slot to spare.
+  [[nodiscard]] ref hold() const noexcept {
+    const momentary_slot mine(domain());
+    return ref::to(*show_anew(mine.slot()));
+  }
+
+  /// Only to compare it with a version that the caller shows.
+  [[nodiscard]] const node* current() const noexcept {
+    return current_.load(sync::relaxed);  // relaxed: who finds another version looks again
+  }
+
+  // --- writing -----------------------------------------------------------------------------------
+
+  /// A version with the value returned by `make()`, built in place, not yet in force.
+  template <class Make>
+  [[nodiscard]] ref box(Make& make) const {
+    return ref(node::with_value(*census_.get(), make));
+  }
+  /// A version with the value of `kept`, not yet in force; T is not copied.
+  [[nodiscard]] static ref box_again(const ref& kept) { return ref(node::showing(*kept.get())); }
 
   /// Puts version 1 in force; before any other use.
-  void begin(std::shared_ptr<const T> first) { versions_.push_back({std::move(first), 1}); }
-
-  [[nodiscard]] versioned<T> newest() const {
-    const lock_guard lock(mutex_);
-    return versions_.back();
+  void begin(ref first) noexcept {
+    first.get()->set_version(1);
+    current_.store(first.take(), sync::relaxed);  // relaxed: the cell is not shared yet
   }
 
-  [[nodiscard]] std::uint64_t version() const noexcept {
-    // (1) acquire-load; pairs with release-store (2). Who sees a version sees all that its
-    // publisher did before.
-    return version_.load(sync::acquire);
-  }
-
-  /// Puts `value` in force and wakes the waiters. Result: its version, or 0 if `expected` is given
-  /// and not in force.
-  std::uint64_t install(const std::shared_ptr<const T>& value,
-                        std::optional<std::uint64_t> expected) {
-    std::list<versioned<T>> fresh;    // a node made outside the lock; nothing below throws
-    std::list<versioned<T>> dropped;  // ends outside the lock: ~T() is a user's
-    fresh.push_back({value, 0});
+  /// Puts `fresh` in force and wakes the waiters. Result: its version, or 0 if `expected` is given
+  /// and not in force; then `fresh` is as it was, else empty.
+  std::uint64_t install(ref& fresh, std::optional<std::uint64_t> expected) noexcept {
+    batch dead;  // ends outside the lock: ~T() is a user's
     std::uint64_t version = 0;
+    bool wake = false;
     {
       const lock_guard lock(mutex_);
-      version = versions_.back().version;
-      if (expected && *expected != version) return 0;
-      fresh.front().version = ++version;
-      versions_.splice(versions_.end(), fresh);
-      if (versions_.size() - 1 > history_) {
-        dropped.splice(dropped.end(), versions_, versions_.begin());
-      }
-      // (2) release-store; pairs with acquire-load (1). Publishes: what the publisher did before.
-      version_.store(version, sync::release);
+      if (expected && *expected != newest_) return 0;
+      newest_ = version = newest_ + 1;
+      node& replaced = *in_force();
+      fresh.get()->set_version(version);
+      // (1) release-store; pairs with acquire-load of reclaim_domain.hpp (2). Publishes: the node,
+      // and what its writer did before.
+      current_.store(fresh.take(), sync::release);
+      if (node* const left = keep(replaced)) dead = retire(*left);
+      wake = waiters_ != 0;
     }
-    grew_.notify_all();
+    if (wake) grew_.notify_all();
     return version;
   }
 
-  /// The value of a kept version, or null.
-  [[nodiscard]] std::shared_ptr<const T> find(std::uint64_t version) const {
+  /// Ends the replaced versions that nobody reads.
+  void collect() noexcept {
+    batch dead;  // ends outside the lock
     const lock_guard lock(mutex_);
-    const auto found = std::find_if(versions_.begin(), versions_.end(),
-                                    [&](const auto& kept) { return kept.version == version; });
-    return found == versions_.end() ? nullptr : found->value;
+    dead = garbage_.collect(sync::coarse_now());
+  }
+
+  // --- the history, and waiting ------------------------------------------------------------------
+
+  /// The version in force, held. Under the lock: a version installed later finds what the caller
+  /// did before.
+  [[nodiscard]] ref newest() const noexcept {
+    const lock_guard lock(mutex_);
+    return ref::to(*in_force());
+  }
+
+  /// A kept version, or none.
+  [[nodiscard]] ref find(std::uint64_t version) const noexcept {
+    const lock_guard lock(mutex_);
+    node* found = oldest_;
+    while (found != nullptr && found->version() != version)
+      found = found->newer();
+    if (newest_ == version) found = in_force();
+    return found == nullptr ? ref() : ref::to(*found);
   }
 
   /// The newest `count` of the kept versions, newest first.
-  [[nodiscard]] std::vector<versioned<T>> history(std::size_t count) const {
-    std::vector<versioned<T>> kept;
+  [[nodiscard]] std::vector<ref> history(std::size_t count) const {
+    std::vector<ref> found;
     for (std::size_t wanted = 0;;) {
-      kept.reserve(wanted);  // outside the lock, for as many as there were
+      found.reserve(wanted);  // outside the lock, for as many as there were
       const lock_guard lock(mutex_);
-      wanted = std::min(count, versions_.size());
-      if (kept.capacity() < wanted) continue;
-      for (auto each = versions_.rbegin(); kept.size() < wanted; ++each)
-        kept.push_back(*each);
-      return kept;
+      wanted = std::min(count, 1 + kept_);
+      if (found.capacity() < wanted) continue;
+      if (wanted == 0) return found;
+      std::size_t passed = 1 + kept_ - wanted;
+      for (node* each = oldest_; each != nullptr; each = each->newer()) {
+        if (passed != 0) {
+          --passed;
+        } else {
+          found.push_back(ref::to(*each));
+        }
+      }
+      found.push_back(ref::to(*in_force()));
+      std::reverse(found.begin(), found.end());
+      return found;
     }
   }
 
-  /// Waits until version() >= `wanted`, looking first. Result: the version in force at the end.
+  /// Waits until the version in force is at least `wanted`, looking first.
+  /// Result: the version in force at the end.
   std::uint64_t wait_until_version(std::uint64_t wanted,
                                    std::chrono::steady_clock::time_point deadline,
                                    const stop_token& token) const {
     sync::unique_lock<sync::mutex> lock(mutex_);
-    // woken by install(), after it stored the version; by the token; by the deadline
-    wait_until(lock, grew_, deadline, token, [&] { return versions_.back().version >= wanted; });
-    return versions_.back().version;
+    ++waiters_;
+    const one_waiter_less at_end{waiters_};
+    // woken by install(), after it wrote newest_; by the token; by the deadline
+    wait_until(lock, grew_, deadline, token, [&] { return newest_ >= wanted; });
+    return newest_;
   }
 
   /// Values not yet destroyed, whoever holds them.
-  [[nodiscard]] std::size_t alive() const noexcept {
-    return alive_->load(sync::relaxed);  // relaxed: statistics only
-  }
+  [[nodiscard]] std::size_t alive() const noexcept { return census_->alive(); }
 
  private:
   using lock_guard = sync::lock_guard<sync::mutex>;
-  using counter = sync::atomic<std::size_t>;
+  using garbage = retire_list<node, typename node::let_go>;
+  using batch = typename garbage::batch;
 
-  struct boxed {
-    template <class Make>
-    boxed(std::shared_ptr<counter> alive, Make& make) : mark(std::move(alive)), value(make()) {}
-
-    count_mark<std::shared_ptr<counter>> mark;  // ends after value
-    T value;
+  struct one_waiter_less {
+    std::size_t& waiters;
+    ~one_waiter_less() { --waiters; }
+  };
+  struct leave_census {
+    void operator()(value_census* census) const noexcept { value_census::leave(census); }
   };
 
-  const std::size_t history_;
-  const std::shared_ptr<counter> alive_ = std::make_shared<counter>(0);  // outlives the values
-  mutable sync::mutex mutex_;              // guards versions_ and writes of version_
-  mutable sync::condition_variable grew_;  // version_ grew
-  std::list<versioned<T>> versions_;       // guarded by mutex_
-  sync::atomic<std::uint64_t> version_{1};
+  /// Under mutex_.
+  node* in_force() const noexcept {
+    return current_.load(sync::relaxed);  // relaxed: written under mutex_
+  }
+
+  /// Puts `replaced` into the history. Result: what has no place there, or null. Under mutex_.
+  node* keep(node& replaced) noexcept {
+    if (history_ == 0) return &replaced;
+    if (oldest_ == nullptr) {
+      oldest_ = &replaced;
+    } else {
+      latest_->set_newer(&replaced);
+    }
+    latest_ = &replaced;
+    return ++kept_ > history_ ? take_oldest() : nullptr;
+  }
+
+  node* take_oldest() noexcept {
+    --kept_;
+    node* const taken = oldest_;
+    oldest_ = taken->newer();
+    return taken;
+  }
+
+  /// Result: what no reader shows, if it is time to look. Under mutex_.
+  batch retire(node& left) noexcept {
+    const auto now = sync::coarse_now();
+    return garbage_.retire(left, now) ? garbage_.collect(now) : batch();
+  }
+
+  // What readers look at, on a line of its own: it changes with a version only.
+  alignas(cache_line) sync::atomic<node*> current_{nullptr};  // written under mutex_
+  reclaim_domain* const domain_ = &reclaim_domain::shared();
+
+  alignas(cache_line) const std::size_t history_;
+  const std::unique_ptr<value_census, leave_census> census_;
+  mutable sync::mutex mutex_;              // guards all below, and writes of current_
+  mutable sync::condition_variable grew_;  // newest_ grew
+  mutable std::size_t waiters_ = 0;        // in grew_, or about to be
+  sync::var<std::uint64_t> newest_{1};
+  node* oldest_ = nullptr;  // the history, by newer()
+  node* latest_ = nullptr;  // its other end, where there is one
+  std::size_t kept_ = 0;    // its length
+  garbage garbage_;
 };
 
 }  // namespace detail

@@ -1,0 +1,130 @@
+// What a thread, or a reader object, shows of what it reads: hazard slots on a line of its own.
+// Use for: the inside of reclaim.hpp. Internal.
+// Not for: anything else.
+// Threads: a record belongs to one thread at a time; any thread may clear a slot, and scan all.
+// Progress: claiming looks at every record once; all else is wait-free.
+// Callbacks: none.
+// Exceptions: none.
+// Lifetime: records are never freed while their registry lives; one is used again after its owner.
+// Guide: docs/reclaim.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "config.hpp"
+#include "sync.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail {
+
+/// Who uses a record.
+enum class record_owner : std::uint32_t { nobody, a_thread, an_object };
+
+/// I1: only the owner writes a pointer into a slot, and only into an empty one; whoever holds what
+///     is shown there clears it, be it another thread.
+/// I2: a record is claimed only while all its slots are empty. A guard that outlives the thread it
+///     was made in keeps that thread's record out of use, and what it shows stays protected.
+struct alignas(cache_line) reader_record {
+  using slot = sync::atomic<const void*>;
+
+  /// The last one is for moments within a function, so it is always free; fewer under the explorer.
+  static constexpr std::size_t slots = sync::repeatable ? 2 : 5;
+  static constexpr std::size_t lasting_slots = slots - 1;
+
+  /// The registry, if in it a compiler barrier is fence enough for a reader; else null.
+  const void* quick = nullptr;  // owner only
+  std::array<slot, slots> shown{};
+
+  alignas(cache_line) sync::atomic<record_owner> owner{record_owner::nobody};
+  sync::atomic<long> thread{0};        // relaxed: statistics only; the kernel's number
+  const void* registry = nullptr;      // owner only
+  reader_record* of_thread = nullptr;  // owner only: the thread's next record, of another registry
+  reader_record* next = nullptr;       // constant once listed
+
+  /// The second slot, if a guard may use it and needs no fence; else one that is never free.
+  [[nodiscard]] slot& second() noexcept;
+  /// A slot that a guard may keep for long; null when all are in use.
+  [[nodiscard]] slot* lasting() noexcept {
+    for (std::size_t i = 0; i < lasting_slots; ++i) {
+      if (is_free(shown[i])) return &shown[i];
+    }
+    return nullptr;
+  }
+  [[nodiscard]] slot& momentary() noexcept { return shown[lasting_slots]; }
+
+  static void clear(slot& used) noexcept {
+    // (2) release-store; pairs with acquire-load (1), acquire-load of reclaim_domain.hpp (3).
+    // Publishes: that the holder has done with what the slot showed.
+    used.store(nullptr, sync::release);
+  }
+
+  [[nodiscard]] static bool is_free(const slot& asked) noexcept {
+    // (1) acquire-load; pairs with release-store (2). Orders: what the last holder did with the
+    // pointer, before the slot is seen to be free and shows another one.
+    return asked.load(sync::acquire) == nullptr;
+  }
+  [[nodiscard]] bool unused() const noexcept {
+    for (const slot& each : shown) {
+      if (!is_free(each)) return false;
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool claim(record_owner by) noexcept {
+    // relaxed: a glance; (4) decides
+    if (owner.load(sync::relaxed) != record_owner::nobody || !unused()) return false;
+    record_owner free = record_owner::nobody;
+    // (4) acquire-cas; pairs with release-store (5). Sees: what the last owner left behind.
+    if (!owner.compare_exchange_strong(free, by, sync::acquire, sync::relaxed)) return false;
+    if (!unused()) {  // meanwhile it had another owner, who left a guard behind
+      give_back();
+      return false;
+    }
+    thread.store(sync::this_thread_number(), sync::relaxed);
+    return true;
+  }
+
+  void give_back() noexcept {
+    quick = nullptr;
+    // (5) release-store; pairs with acquire-cas (4). Publishes: the record as its owner leaves it.
+    owner.store(record_owner::nobody, sync::release);
+  }
+};
+
+/// Stands for the record of a thread that has none.
+inline reader_record no_record{};
+/// Stands for a slot where there is none to be had: it is never free.
+inline reader_record::slot no_slot{&no_record};
+
+inline reader_record::slot& reader_record::second() noexcept {
+  return quick != nullptr && lasting_slots > 1 ? shown[1] : no_slot;
+}
+
+/// Where the calling thread finds its records. Without a destructor, so that it can be asked until
+/// the thread is gone.
+struct reader_place {
+  reader_record* recent = &no_record;  // the one used last
+  reader_record* owned = nullptr;      // all of them, by of_thread
+
+  [[nodiscard]] static reader_place& mine() noexcept { return sync::per_thread<reader_place>(); }
+
+  /// At the end of the thread: its records are for others.
+  static void leave() noexcept {
+    reader_place& place = mine();
+    place.recent = &no_record;
+    while (place.owned != nullptr) {
+      reader_record& each = *place.owned;
+      place.owned = each.of_thread;
+      each.give_back();
+    }
+  }
+};
+
+}  // namespace detail
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
