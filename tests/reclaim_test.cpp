@@ -532,6 +532,29 @@ TEST_CASE("reclaim stats names the thread that holds the oldest object, and sinc
   CHECK(one_domain.stats().oldest_pin == 0ns);
 }
 
+TEST_CASE("reclaim stats finds the oldest object still shown when another list's is let go") {
+  numbers ended;
+  list first(one_domain);
+  list second(one_domain);
+  const own_record record(one_domain);
+  const time_point now = veltrix::detail::sync::coarse_now();
+  auto* const old = new node(1, ended);
+  auto* const younger = new node(2, ended);
+  auto& a = show_in(*record, *old, one_domain);
+  auto& b = show_in(*record, *younger, one_domain);
+  static_cast<void>(first.retire(*old, now - 50s));
+  static_cast<void>(second.retire(*younger, now - 2s));
+  CHECK(first.collect(now).empty());
+  CHECK(second.collect(now).empty());
+  CHECK(one_domain.stats().oldest_pin >= 50s);
+  reader_record::clear(a);
+  const auto left = one_domain.stats();
+  CHECK(left.oldest_pin >= 2s);
+  CHECK(left.oldest_pin < 50s);
+  CHECK(left.oldest_pin_thread == veltrix::detail::sync::this_thread_number());
+  reader_record::clear(b);
+}
+
 // --- guards of a cell ----------------------------------------------------------------------------
 
 TEST_CASE("reclaim guards beyond a thread's slots stay valid, each on its version") {

@@ -187,35 +187,37 @@ hazard<Node> reclaim_domain::protect(const detail::sync::atomic<Node*>& current)
   return {detail::show(current, *in, mode()), *in, mine};
 }
 
+/// Since when what `shown` points to is retired, if it was the oldest of its list at the last look;
+/// else never.
+inline std::int64_t reclaim_domain::pinned_since(const void* shown) const noexcept {
+  for (const detail::retire_core* each = lists_; each != nullptr; each = each->after_) {
+    if (shown != nullptr && each->pinned_.load(detail::sync::relaxed) == shown)
+      return each->pinned_since_.load(detail::sync::relaxed);
+  }
+  return never;
+}
+
 inline reclaim_stats reclaim_domain::stats() {
   reclaim_stats now;
-  const void* oldest = nullptr;
-  std::int64_t since = 0;
-  {
-    const lock_guard lock(lists_mutex_);
-    for (const detail::retire_core* each = lists_; each != nullptr; each = each->after_) {
-      const std::uint64_t freed = each->freed_.load(detail::sync::relaxed);
-      const std::uint64_t retired = each->retired_.load(detail::sync::relaxed);
-      now.freed += freed;
-      now.retired += std::max(retired, freed);
-      const void* const pinned = each->pinned_.load(detail::sync::relaxed);
-      const std::int64_t pinned_since = each->pinned_since_.load(detail::sync::relaxed);
-      if (pinned != nullptr && (oldest == nullptr || pinned_since < since)) {
-        oldest = pinned;
-        since = pinned_since;
-      }
-    }
+  const lock_guard lock(lists_mutex_);
+  for (const detail::retire_core* each = lists_; each != nullptr; each = each->after_) {
+    const std::uint64_t freed = each->freed_.load(detail::sync::relaxed);
+    now.freed += freed;
+    now.retired += std::max(each->retired_.load(detail::sync::relaxed), freed);
   }
   now.pending = static_cast<std::size_t>(now.retired - now.freed);
   now.by_membarrier = mode() == detail::sync::fence_mode::membarrier;
+  std::int64_t oldest = never;
   for_each_record([&](const detail::reader_record& record) {
     ++now.records;
     // relaxed: statistics only
     const auto owner = record.owner.load(detail::sync::relaxed);
     now.records_in_use += owner == detail::record_owner::nobody ? 0 : 1;
     for (const auto& slot : record.shown) {
-      const void* const shown = slot.load(detail::sync::relaxed);  // relaxed: statistics only
-      if (shown == nullptr || shown != oldest) continue;
+      // relaxed: statistics only
+      const std::int64_t since = pinned_since(slot.load(detail::sync::relaxed));
+      if (since >= oldest) continue;
+      oldest = since;
       now.oldest_pin = detail::sync::coarse_now().time_since_epoch() - duration(since);
       now.oldest_pin_thread = record.thread.load(detail::sync::relaxed);
     }

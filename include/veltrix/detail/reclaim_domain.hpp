@@ -109,7 +109,7 @@ class reclaim_domain {
     return known == undecided ? decide() : static_cast<detail::sync::fence_mode>(known);
   }
 
-  /// O(lists + records); takes the domain's lock.
+  /// O(records + lists * shown); takes the domain's lock.
   [[nodiscard]] reclaim_stats stats();
 
   /// What `current` points to, kept from being freed until the hazard ends. Lock-free: a retry
@@ -159,6 +159,7 @@ class reclaim_domain {
   friend class detail::momentary_slot;
 
   static constexpr int undecided = -1;
+  static constexpr std::int64_t never = INT64_MAX;
   static constexpr std::size_t own_records = 16;
   using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
 
@@ -179,6 +180,7 @@ class reclaim_domain {
   detail::sync::fence_mode decide() noexcept;
   void count_begun(std::size_t at_least) noexcept;
   detail::reader_record* ready(detail::reader_record& claimed) noexcept;
+  std::int64_t pinned_since(const void* shown) const noexcept;
   void enlist() noexcept;
   void free_records_of_others() noexcept;
   static reclaim_domain* domains() noexcept;
