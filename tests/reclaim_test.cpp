@@ -582,70 +582,89 @@ TEST_CASE("reclaim guards beyond a thread's slots stay valid, each on its versio
   CHECK(cell.stats().versions_alive == 1);
 }
 
+namespace {
+
+/// A cell with guards and readers on it, and what a plain model says they hold.
+class held_versions {
+ public:
+  explicit held_versions(std::uint64_t seed) : random_(seed) {
+    for (int i = 0; i < 4; ++i)
+      readers_.push_back({cell_.reader(), 0});
+  }
+
+  void step() {
+    const std::size_t any = random_.below(readers_.size());
+    switch (random_.below(8)) {
+      case 0: return add(cell_.load());
+      case 1: return add(readers_[any].what.load());
+      case 2: return drop();
+      case 3:
+        REQUIRE(readers_[any].what.get().is(version_));
+        readers_[any].version = version_;
+        return;
+      case 4:
+        readers_[any].what.release();
+        readers_[any].version = 0;
+        return;
+      case 5: return std::swap(readers_[any], readers_[random_.below(readers_.size())]);
+      default: cell_.emplace(++version_);
+    }
+  }
+
+  /// Each holds its version. Result: how many values must be alive.
+  std::size_t check() const {
+    std::set<std::uint64_t> alive{version_};
+    for (const auto& each : guards_) {
+      REQUIRE(each.what.version() == each.version);
+      REQUIRE(each.what->is(each.version));
+      alive.insert(each.version);
+    }
+    for (const auto& each : readers_) {
+      REQUIRE(each.what.version() == each.version);
+      if (each.version != 0) alive.insert(each.version);
+    }
+    return alive.size();
+  }
+
+  std::size_t alive_after_a_look() {
+    cell_.collect();
+    return cell_.stats().versions_alive;
+  }
+
+ private:
+  using cell_type = snapshot_cell<self_poisoning>;
+  template <class Holder>
+  struct held {
+    Holder what;
+    std::uint64_t version;
+  };
+
+  void add(cell_type::guard guard) {
+    if (guards_.size() < 20) guards_.push_back({std::move(guard), version_});
+  }
+  void drop() {
+    if (guards_.empty()) return;
+    std::swap(guards_[random_.below(guards_.size())], guards_.back());
+    guards_.pop_back();
+  }
+
+  veltrix_test::random_source random_;
+  cell_type cell_{std::in_place, 1U};
+  std::uint64_t version_ = 1;
+  std::vector<held<cell_type::guard>> guards_;
+  std::vector<held<cell_type::cached_reader>> readers_;
+};
+
+}  // namespace
+
 TEST_CASE("reclaim guards and readers in random order agree with a plain model") {
   const std::uint64_t seed = std::random_device()();
   INFO("seed " << seed);
-  veltrix_test::random_source random(seed);
-  using cell_type = snapshot_cell<self_poisoning>;
-  cell_type cell(std::in_place, 1U);
-  struct held {
-    cell_type::guard guard;
-    std::uint64_t version;
-  };
-  std::vector<held> guards;
-  std::vector<cell_type::cached_reader> readers;
-  std::vector<std::uint64_t> seen(4, 0);  // by readers
-  for (int i = 0; i < 4; ++i)
-    readers.push_back(cell.reader());
-  std::uint64_t version = 1;
-  const auto any = [&](auto& of) { return random.below(of.size()); };
+  held_versions held(seed);
   for (std::size_t step = 0; step < veltrix_test::scale(20'000); ++step) {
-    switch (random.below(8)) {
-      case 0:
-        if (guards.size() < 20) guards.push_back({cell.load(), version});
-        break;
-      case 1:
-        if (guards.size() < 20) guards.push_back({readers[any(readers)].load(), version});
-        break;
-      case 2:
-        if (guards.empty()) break;
-        std::swap(guards[any(guards)], guards.back());
-        guards.pop_back();
-        break;
-      case 3: {
-        const std::size_t which = any(readers);
-        REQUIRE(readers[which].get().is(version));
-        seen[which] = version;
-        break;
-      }
-      case 4: {
-        const std::size_t which = any(readers);
-        readers[which].release();
-        seen[which] = 0;
-        break;
-      }
-      case 5: {
-        const std::size_t from = any(readers);
-        const std::size_t to = any(readers);
-        std::swap(readers[from], readers[to]);
-        std::swap(seen[from], seen[to]);
-        break;
-      }
-      default: cell.emplace(++version);
-    }
-    std::set<std::uint64_t> alive{version};
-    for (const held& each : guards) {
-      REQUIRE(each.guard.version() == each.version);
-      REQUIRE(each.guard->is(each.version));
-      alive.insert(each.version);
-    }
-    for (std::size_t i = 0; i < readers.size(); ++i) {
-      REQUIRE(readers[i].version() == seen[i]);
-      if (seen[i] != 0) alive.insert(seen[i]);
-    }
-    if (step % 16 != 0) continue;
-    cell.collect();
-    REQUIRE(cell.stats().versions_alive == alive.size());
+    held.step();
+    const std::size_t alive = held.check();
+    if (step % 16 == 0) REQUIRE(held.alive_after_a_look() == alive);
   }
 }
 

@@ -35,8 +35,8 @@ class standing_threads {
   standing_threads& operator=(const standing_threads&) = delete;
   ~standing_threads() { let_go(); }
 
-  /// Starts a thread that calls `body(stand)`, where stand() returns when it is let go. Returns when
-  /// the thread stands.
+  /// Starts a thread that calls `body(stand)`, where stand() returns when it is let go. Returns
+  /// when the thread stands.
   template <class Body>
   void add(Body body) {
     const std::size_t wanted = ++asked_;
