@@ -65,25 +65,44 @@ struct reclaim_stats {
 
 namespace detail {
 
-/// Shows in `mine` what `current` points to, until the pointer shown is known to be the one that
-/// was in force while it was shown. Lock-free: each retry means that `current` was replaced.
-/// Result: what is shown; null shows nothing.
+/// Shows `seen` in `mine`. Result: what `current` points to after that; if it is `seen`, that is
+/// shown for good.
 template <class Node>
-Node* show(const sync::atomic<Node*>& current, reader_record::slot& mine,
-           sync::fence_mode mode) noexcept {
-  Node* seen = current.load(sync::relaxed);  // relaxed: a guess, (2) decides
+[[gnu::always_inline]] inline Node* show_once(const sync::atomic<Node*>& current,
+                                              reader_record::slot& mine, sync::fence_mode mode,
+                                              Node* seen) noexcept {
+  // (1) release-store; pairs with acquire-load (3). Publishes: what the last holder of the slot had
+  // done with its pointer. The fence puts it before (2): a scan after the pointer was replaced
+  // either finds it, or (2) finds the pointer replaced.
+  mine.store(static_cast<const reclaimable*>(seen), sync::release);
+  sync::asymmetric_fence_light(mode);
+  // (2) acquire-load; pairs with the release-store that put the pointer in force, which for a cell
+  // is release-store of snapshot_store.hpp (1). Sees: the object as it was made.
+  return current.load(sync::acquire);
+}
+
+/// show_once(), until what is shown is what `current` points to.
+template <class Node>
+[[gnu::noinline]] Node* show_again(const sync::atomic<Node*>& current, reader_record::slot& mine,
+                                   sync::fence_mode mode, Node* seen) noexcept {
   for (;;) {
-    // (1) release-store; pairs with acquire-load (3). Publishes: what the last holder of the slot
-    // had done with its pointer. The fence puts it before (2): a scan after the pointer was
-    // replaced either finds it, or (2) finds the pointer replaced.
-    mine.store(static_cast<const reclaimable*>(seen), sync::release);
-    sync::asymmetric_fence_light(mode);
-    // (2) acquire-load; pairs with the release-store that put the pointer in force, which for a
-    // cell is release-store of snapshot_store.hpp (1). Sees: the object as it was made.
-    Node* const now = current.load(sync::acquire);
+    Node* const now = show_once(current, mine, mode, seen);
     if (now == seen) return seen;
     seen = now;
   }
+}
+
+/// Shows in `mine` what `current` points to. Lock-free: each retry means that `current` was
+/// replaced. Result: what is shown; null shows nothing.
+template <class Node>
+[[gnu::always_inline]] inline Node* show(const sync::atomic<Node*>& current,
+                                         reader_record::slot& mine,
+                                         sync::fence_mode mode) noexcept {
+  Node* const seen = current.load(sync::relaxed);  // relaxed: a guess, (2) decides
+  Node* const now = show_once(current, mine, mode, seen);
+  if (now == seen) [[likely]]
+    return seen;
+  return show_again(current, mine, mode, now);
 }
 
 }  // namespace detail
