@@ -4,11 +4,16 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <random>
 #include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/random.hpp"
 #include "support/scale.hpp"
+#include "support/self_poisoning.hpp"
+#include "support/threads.hpp"
 #include "veltrix/snapshot_cell.hpp"
 
 using veltrix::publish_status;
@@ -367,4 +372,252 @@ TEST_CASE("snapshot_cell derived cells end with the function of the last value")
   CHECK(doubled.load()->number() == 4 * each);
   CHECK(*text.load() == std::to_string(4 * each));
   CHECK(doubled.failures() == 0);
+}
+
+namespace {
+
+using veltrix_test::self_poisoning;
+using poisoned_cell = snapshot_cell<self_poisoning>;
+
+/// Values of its cells alive at once, at most.
+class counted_alive {
+ public:
+  explicit counted_alive(std::uint64_t number) : value_(number) {
+    const int now = ++alive;
+    int most = most_alive;
+    while (most < now && !most_alive.compare_exchange_weak(most, now)) {}
+  }
+  counted_alive(const counted_alive&) = delete;
+  counted_alive& operator=(const counted_alive&) = delete;
+  ~counted_alive() { --alive; }
+  bool is(std::uint64_t number) const { return value_.is(number); }
+
+  static void reset() { most_alive = alive.load(); }
+  static inline std::atomic<int> alive{0};
+  static inline std::atomic<int> most_alive{0};
+
+ private:
+  self_poisoning value_;
+};
+using counting_cell = snapshot_cell<counted_alive>;
+
+/// Guards and readers of one thread, held across many reads of every kind.
+std::uint64_t read_in_every_way(const poisoned_cell& cell, const std::atomic<bool>& done,
+                                std::uint64_t seed) {
+  veltrix_test::random_source random(seed);
+  std::uint64_t wrong = 0;
+  std::uint64_t newest = 0;
+  std::vector<poisoned_cell::guard> guards;
+  auto reader = cell.reader();
+  const auto check = [&](bool good) { wrong += good ? 0 : 1; };
+  const auto look = [&](const self_poisoning& value, std::uint64_t version) {
+    check(value.is(version) && version >= newest);
+    newest = version;
+  };
+  while (!done) {
+    switch (random.below(10)) {
+      case 0: guards.push_back(cell.load()); break;
+      case 1: guards.push_back(reader.load()); break;
+      case 2: {
+        const self_poisoning& now = reader.get();
+        look(now, reader.version());
+        break;
+      }
+      case 3: reader.release(); break;
+      case 4: reader = cell.reader(); break;
+      case 5: {
+        const auto shared = cell.share();
+        look(*shared, shared->number());
+        break;
+      }
+      case 6: check(cell.version() >= newest); break;
+      case 7: {
+        const auto outer = cell.load();
+        const auto inner = reader.load();
+        check(inner.version() >= outer.version() && outer->is(outer.version()));
+        look(*inner, inner.version());
+        break;
+      }
+      default:
+        if (guards.empty()) break;
+        std::swap(guards[random.below(guards.size())], guards.back());
+        guards.pop_back();
+    }
+    if (guards.size() > 8) guards.erase(guards.begin(), guards.begin() + 4);
+    for (const auto& each : guards)
+      check(each->is(each.version()));
+  }
+  return wrong;
+}
+
+}  // namespace
+
+TEST_CASE("snapshot_cell shows no value after its end, however it is read and whoever writes") {
+  const std::uint64_t seed = std::random_device()();
+  INFO("seed " << seed);
+  const std::uint64_t each = scale(100'000);
+  poisoned_cell cell(std::in_place, 1U);
+  std::atomic<bool> done{false};
+  std::atomic<int> writers{3};
+  std::atomic<std::uint64_t> wrong{0};
+  const auto read = [&](std::uint64_t mine) {
+    return [&, mine] { wrong += read_in_every_way(cell, done, seed + mine); };
+  };
+  const auto write = [&] {
+    for (std::uint64_t i = 0; i < each; ++i) {
+      static_cast<void>(
+          cell.update([](const self_poisoning& now) { return self_poisoning(now.number() + 1); }));
+    }
+    if (--writers == 0) done = true;
+  };
+  together(read(1), read(2), read(3), write, write, write);
+  CHECK(wrong == 0);
+  CHECK(cell.version() == 3 * each + 1);
+  cell.collect();
+  CHECK(cell.stats().versions_alive == 1);
+}
+
+TEST_CASE("snapshot_cell shows no value after its end while threads and readers come and go") {
+  const std::size_t rounds = scale(300);
+  poisoned_cell cell(std::in_place, 1U);
+  std::atomic<int> comers{3};
+  std::atomic<std::uint64_t> wrong{0};
+  std::mutex mutex;  // guards left
+  std::vector<poisoned_cell::guard> left;
+  const auto come_and_go = [&] {
+    for (std::size_t i = 0; i < rounds; ++i) {
+      std::thread([&] {
+        for (int turn = 0; turn < 10; ++turn) {
+          auto reader = cell.reader();
+          auto guard = reader.load();
+          const auto nested = cell.load();
+          if (!guard->is(guard.version()) || !nested->is(nested.version())) ++wrong;
+          if (!reader.get().is(reader.version())) ++wrong;
+          if (turn != 5) continue;
+          const std::lock_guard<std::mutex> lock(mutex);
+          left.push_back(std::move(guard));  // ends in another thread, later
+        }
+      }).join();
+    }
+    --comers;
+  };
+  together(
+      come_and_go, come_and_go, come_and_go,
+      [&] {
+        while (comers != 0) {
+          std::vector<poisoned_cell::guard> mine;
+          {
+            const std::lock_guard<std::mutex> lock(mutex);
+            mine.swap(left);
+          }
+          for (const auto& guard : mine) {
+            if (!guard->is(guard.version())) ++wrong;
+          }
+        }
+      },
+      [&] {
+        for (std::uint64_t i = 2; comers != 0; ++i)
+          cell.emplace(i);
+      });
+  left.clear();
+  CHECK(wrong == 0);
+  cell.collect();
+  CHECK(cell.stats().versions_alive == 1);
+  // Those alive at once: three comers, one reader each, and the slots that were handed over.
+  CHECK(veltrix::reclaim_domain::shared().stats().records_in_use <= 1);
+}
+
+TEST_CASE("snapshot_cell keeps at most 66 versions and those held, with a reader that loops") {
+  const std::uint64_t stores = scale(20'000) * 10;
+  {
+    counting_cell cell(std::in_place, 1U);
+    counted_alive::reset();
+    std::atomic<bool> done{false};
+    std::uint64_t wrong = 0;
+    together(
+        [&] {
+          for (std::uint64_t i = 2; i <= stores; ++i)
+            cell.emplace(i);
+          done = true;
+        },
+        [&] {
+          auto reader = cell.reader();
+          while (!done) {
+            const auto guard = cell.load();
+            if (!guard->is(guard.version()) || !reader.get().is(reader.version())) ++wrong;
+          }
+        });
+    CHECK(wrong == 0);
+    CHECK(counted_alive::most_alive <= 66 + 2);
+  }
+  CHECK(counted_alive::alive == 0);
+}
+
+TEST_CASE("snapshot_cell keeps at most 66 versions and those held, with readers that stall") {
+  const std::uint64_t stores = scale(50'000);
+  {
+    counting_cell cell(std::in_place, 1U);
+    const auto first = cell.load();
+    cell.emplace(2U);
+    auto reader = cell.reader();
+    static_cast<void>(reader.get());
+    counted_alive::reset();
+    for (std::uint64_t i = 3; i <= stores; ++i)
+      cell.emplace(i);
+    CHECK(counted_alive::most_alive <= 66 + 2);
+    CHECK(first->is(1));
+    CHECK(reader.version() == 2);
+    cell.collect();
+    CHECK(counted_alive::alive == 3);
+  }
+  CHECK(counted_alive::alive == 0);
+}
+
+TEST_CASE("snapshot_cell keeps its bound while 500 guards are held at once") {
+  const std::uint64_t stores = scale(20'000);
+  // In one thread most of them count on the version, in 125 threads each has a slot.
+  const int threads = GENERATE(1, 125);
+  counting_cell cell(std::in_place, 1U);
+  std::vector<counting_cell::guard> guards;
+  guards.reserve(500);
+  for (int thread = 0; thread < threads; ++thread) {
+    const auto hold = [&] {
+      for (int i = 0; i < 500 / threads; ++i) {
+        guards.push_back(cell.load());
+        cell.emplace(cell.version() + 1);
+      }
+    };
+    threads == 1 ? hold() : std::thread(hold).join();
+  }
+  cell.collect();
+  CHECK(counted_alive::alive == 501);
+  counted_alive::reset();
+  for (std::uint64_t i = 0; i < stores; ++i)
+    cell.emplace(cell.version() + 1);
+  CHECK(counted_alive::most_alive <= 66 + 2 * 500);
+  for (std::size_t i = 0; i < guards.size(); ++i)
+    REQUIRE(guards[i]->is(i + 1));
+  cell.collect();
+  CHECK(counted_alive::alive == 501);
+  guards.clear();
+  cell.collect();
+  CHECK(counted_alive::alive == 1);
+}
+
+TEST_CASE("snapshot_cell writers together keep at most 66 versions and a dying batch each") {
+  const std::uint64_t each = scale(50'000);
+  {
+    counting_cell cell(std::in_place, 1U);
+    const auto stalled = cell.load();
+    counted_alive::reset();
+    const auto write = [&] {
+      for (std::uint64_t i = 0; i < each; ++i)
+        cell.emplace(i);
+    };
+    together(write, write, write, write);
+    // Each may be ending the 64 of a look, and have a value that is not in force yet.
+    CHECK(counted_alive::most_alive <= 66 + 1 + 4 * 65);
+    CHECK(stalled->is(1));
+  }
+  CHECK(counted_alive::alive == 0);
 }
