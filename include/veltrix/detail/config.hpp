@@ -47,14 +47,6 @@
 #define VELTRIX_NO_MEMBARRIER 0
 #endif
 
-// clang before 17 may keep the address of a thread's variable across a suspension of a coroutine,
-// which may go on in another thread: a function marked so asks for the address anew.
-#if defined(__clang__) && __clang_major__ < 17
-#define VELTRIX_NEW_ADDRESS [[gnu::noinline]]
-#else
-#define VELTRIX_NEW_ADDRESS
-#endif
-
 // Misuse by the caller: reported with both the condition and the sentence, in checked mode only.
 // Release builds do nothing and tell the optimiser nothing.
 #if VELTRIX_CHECKED

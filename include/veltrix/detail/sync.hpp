@@ -125,7 +125,7 @@ inline std::chrono::steady_clock::time_point coarse_now() noexcept {
 
 /// The calling thread's own value for `Tag`, made by Tag() at its first use.
 template <class Tag>
-VELTRIX_NEW_ADDRESS Tag& per_thread() noexcept {
+Tag& per_thread() noexcept {
   static thread_local Tag mine;
   return mine;
 }
