@@ -200,15 +200,24 @@ class session {
   void hold() {
     if (guards_.size() == 6) return;
     trace::add("load");
-    guards_.emplace_back(cell_.load(), current());
-    shared_.emplace_back(cell_.share(), current());
     if (!reader_) reader_.emplace(cell_.reader());
+    // More guards than a thread or a reader has slots, by both ways.
+    guards_.emplace_back(guards_.size() % 3 == 1 ? reader_->load() : cell_.load(), current());
+    shared_.emplace_back(cell_.share(), current());
   }
   void let_go() {
     trace::add("let-go");
     if (!guards_.empty()) guards_.erase(guards_.begin());
     if (!shared_.empty()) shared_.erase(shared_.begin());
     if (from_.flag()) reader_.reset();
+    cell_.collect();
+    require(static_cast<std::size_t>(alive) <= most_held(), "what nobody holds has ended");
+  }
+  /// Values that somebody holds, if no two hold the same: the cell, its history, guards, shared
+  /// pointers, the reader, and the subscribers for the value told last.
+  std::size_t most_held() const {
+    return 1 + static_cast<std::size_t>(version() - oldest_kept()) + guards_.size() +
+           shared_.size() + (reader_ ? 1 : 0) + (listeners_.empty() ? 0 : 1);
   }
 
   void subscribe() {
@@ -293,6 +302,7 @@ class session {
     agree(stats.conflicts, conflicts_, "stats: conflicts");
     agree(stats.subscribers, listeners_.size(), "stats: subscribers");
     agree(stats.versions_alive, static_cast<std::size_t>(alive), "stats: versions alive");
+    require(static_cast<std::size_t>(alive) <= most_held() + 64, "what waits to end has a bound");
     for (const auto& each : listeners_)
       check_heard(*each);
   }

@@ -196,7 +196,7 @@ namespace fence_detail {
 inline constexpr int command_private_expedited = 1 << 3;
 inline constexpr int command_register_private_expedited = 1 << 4;
 
-/// Idempotent. Registering takes 1 us while the process has one thread, and milliseconds later.
+/// Idempotent. Registering takes microseconds while the process has one thread, milliseconds later.
 inline fence_mode choose_mode() noexcept {
   // TSan knows nothing of membarrier, so it must see ordered operations.
   if (VELTRIX_TSAN || VELTRIX_NO_MEMBARRIER) return fence_mode::ordered;
