@@ -41,7 +41,7 @@ struct alignas(cache_line) reader_record {
   std::array<slot, slots> shown{};
 
   alignas(cache_line) sync::atomic<record_owner> owner{record_owner::nobody};
-  sync::atomic<long> thread{0};        // relaxed: statistics only; the kernel's number
+  sync::atomic<long> thread{0};        // relaxed: for statistics and forks; the kernel's number
   const void* registry = nullptr;      // owner only
   reader_record* of_thread = nullptr;  // owner only: the thread's next record, of another registry
   reader_record* next = nullptr;       // constant once listed

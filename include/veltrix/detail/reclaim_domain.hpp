@@ -201,7 +201,7 @@ class reclaim_domain {
   detail::reader_record* ready(detail::reader_record& claimed) noexcept;
   std::int64_t pinned_since(const void* shown) const noexcept;
   void enlist() noexcept;
-  void free_records_of_others() noexcept;
+  void keep_records_of(long forked) noexcept;
   static reclaim_domain* domains() noexcept;
   static void before_fork() noexcept;
   static void after_fork_in_parent() noexcept;
@@ -224,6 +224,12 @@ namespace detail {
 inline reclaim_domain shared_domain{};
 /// Every domain that has records; for fork(2).
 inline sync::atomic<reclaim_domain*> all_domains{nullptr};
+
+/// What a thread that forks notes for the time after.
+struct fork_notes {
+  reclaim_domain* locked = nullptr;  // the first one: a domain may be added meanwhile
+  long thread = 0;                   // its number before
+};
 
 /// A slot for a moment within a function, whatever the state of the thread.
 class momentary_slot {
@@ -318,8 +324,10 @@ inline detail::reader_record* reclaim_domain::record_of_this_thread() noexcept {
 }
 
 // --- fork ----------------------------------------------------------------------------------------
-// The child has one thread. Records of the others are free there once their slots are empty; what
-// a slot shows stays protected, as the guard may have moved to the thread that lives on.
+// The child has one thread, which keeps its records. Those of others are free there once their
+// slots are empty; what a slot shows stays protected, as the guard may have moved to the thread
+// that lives on. The number of a record's thread says whose it is: a thread's own list of records
+// does not, where several shared libraries have a list each.
 
 inline void reclaim_domain::enlist() noexcept {
   // relaxed: only whether somebody has begun
@@ -344,34 +352,40 @@ inline reclaim_domain* reclaim_domain::domains() noexcept {
 }
 
 inline void reclaim_domain::before_fork() noexcept {
-  for (reclaim_domain* each = domains(); each != nullptr; each = each->next_)
+  auto& notes = detail::sync::per_thread<detail::fork_notes>();
+  notes = {domains(), detail::sync::this_thread_number()};
+  for (reclaim_domain* each = notes.locked; each != nullptr; each = each->next_)
     each->lists_mutex_.lock();
 }
 
 inline void reclaim_domain::after_fork_in_parent() noexcept {
-  for (reclaim_domain* each = domains(); each != nullptr; each = each->next_)
+  reclaim_domain* each = detail::sync::per_thread<detail::fork_notes>().locked;
+  for (; each != nullptr; each = each->next_)
     each->lists_mutex_.unlock();
 }
 
 inline void reclaim_domain::after_fork_in_child() noexcept {
   after_fork_in_parent();
+  const long forked = detail::sync::per_thread<detail::fork_notes>().thread;
   for (reclaim_domain* each = domains(); each != nullptr; each = each->next_)
-    each->free_records_of_others();
+    each->keep_records_of(forked);
 }
 
-inline void reclaim_domain::free_records_of_others() noexcept {
-  const detail::reader_record* mine = detail::reader_place::mine().owned;
-  while (mine != nullptr && mine->registry != this)
-    mine = mine->of_thread;
-  const auto free = [mine](detail::reader_record& each) {
-    // relaxed: no other thread is left that could write it
+inline void reclaim_domain::keep_records_of(long forked) noexcept {
+  const long now = detail::sync::this_thread_number();  // in the child it has another
+  const auto sort = [forked, now](detail::reader_record& each) {
+    // relaxed: no other thread is left that could write them
     const auto owner = each.owner.load(detail::sync::relaxed);
-    if (owner == detail::record_owner::a_thread && &each != mine) each.give_back();
+    if (each.thread.load(detail::sync::relaxed) == forked) {
+      each.thread.store(now, detail::sync::relaxed);
+    } else if (owner == detail::record_owner::a_thread) {
+      each.give_back();
+    }
   };
   for (detail::reader_record& each : first_)
-    free(each);
+    sort(each);
   for (auto* each = more_.load(detail::sync::relaxed); each != nullptr; each = each->next)
-    free(*each);  // relaxed: made before the fork, by whoever did it
+    sort(*each);  // relaxed: made before the fork, by whoever did it
   detail::reader_record::clear(spare_.momentary());
   spare_taken_.store(false, detail::sync::relaxed);  // relaxed: the child has one thread
 }
