@@ -229,6 +229,7 @@ inline reclaim_stats reclaim_domain::stats() {
 namespace detail {
 
 inline retire_core::retire_core(reclaim_domain& domain) : domain_(domain) {
+  domain_.enlist();  // by the library that has the domain: one that only reads may be unloaded
   const sync::lock_guard<sync::mutex> lock(domain_.lists_mutex_);
   after_ = domain_.lists_;
   if (after_ != nullptr) after_->before_ = this;
