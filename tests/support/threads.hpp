@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <list>
 #include <thread>
 #include <vector>
 
@@ -60,7 +61,7 @@ class standing_threads {
   }
 
  private:
-  std::vector<std::thread> threads_;
+  std::list<std::thread> threads_;  // of a vector g++ 12 warns without a reason
   std::size_t asked_ = 0;
   std::atomic<std::size_t> standing_{0};
   std::atomic<bool> released_{false};
