@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/collisions.hpp"
 #include "support/random.hpp"
 #include "support/scale.hpp"
 #include "support/self_poisoning.hpp"
@@ -84,6 +85,13 @@ bool read_well(place& from, reader_record::slot& mine, std::uint64_t& last) {
 }
 
 }  // namespace
+
+TEST_CASE("reclaim reader and writer never both miss what the other did") {
+  veltrix_test::collisions pair(domain);
+  CHECK(pair.run(std::chrono::milliseconds(500)) == 0);
+  INFO(pair.writes() << " writes, " << pair.reads() << " reads");
+  CHECK(pair.writes() > 100);
+}
 
 TEST_CASE("reclaim readers never see an object after its end") {
   const std::uint64_t writes = scale(1'000'000);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "filter.hpp"
+#include "support/collisions.hpp"
 #include "support/death.hpp"
 #include "support/scale.hpp"
 #include "support/self_poisoning.hpp"
@@ -76,7 +77,8 @@ int main(int count, char** arguments) {
     std::printf("the fences are %s, expected: %s\n", name, wanted.c_str());
     return 1;
   }
-  const std::uint64_t wrong = hammer();
+  veltrix_test::collisions pair(veltrix::reclaim_domain::shared());
+  const std::uint64_t wrong = hammer() + pair.run(std::chrono::milliseconds(500));
   std::printf("%s: %llu values were seen after their end\n", name,
               static_cast<unsigned long long>(wrong));
   return wrong == 0 ? 0 : 1;
