@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "veltrix/snapshot_cell.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <map>
@@ -306,6 +307,34 @@ TEST_CASE("snapshot_cell rollback publishes a kept value as a new version") {
   CHECK(refused.status == publish_status::refused);
   CHECK(refused.reasons == std::vector<std::string>{"falls by more than 100"});
   CHECK(cell.version() == 7);
+}
+
+TEST_CASE("snapshot_cell going back again and again keeps no more than its history") {
+  snapshot_cell<int> cell(1, {.history = 1});
+  cell.publish(2);
+  const auto back = [&] { return cell.rollback(cell.version() - 1).version; };
+  for (int i = 0; i < 200; ++i)
+    static_cast<void>(back());
+  const long before = veltrix_test::allocations_alive();
+  for (int i = 0; i < 1000; ++i)
+    static_cast<void>(back());
+  cell.collect();
+  CHECK(veltrix_test::allocations_alive() - before <= 0);
+  CHECK(cell.version() == 1202);
+  CHECK(*cell.load() == 2);
+}
+
+namespace {
+struct self_sharing : std::enable_shared_from_this<self_sharing> {
+  int number = 7;
+};
+}  // namespace
+
+TEST_CASE("snapshot_cell share does not write to a value that can share itself") {
+  const snapshot_cell<self_sharing> cell(std::in_place);
+  const auto shared = cell.share();
+  CHECK(shared->number == 7);
+  CHECK(shared->weak_from_this().expired());  // many share one value at once
 }
 
 TEST_CASE("snapshot_cell history gives the kept versions, newest first") {

@@ -60,11 +60,11 @@ class [[nodiscard]] hazard {
   friend class reclaim_domain;
   hazard(Node* node, detail::reader_record::slot& shown_in,
          detail::reader_record* borrowed) noexcept
-      : node_(node), shown_in_(&shown_in), borrowed_(borrowed) {}
+      : node_(node), shown_in_(node == nullptr ? nullptr : &shown_in), borrowed_(borrowed) {}
 
   Node* node_ = nullptr;
-  detail::reader_record::slot* shown_in_ = nullptr;
-  detail::reader_record* borrowed_ = nullptr;  // whole, where the thread has no slot to spare
+  detail::reader_record::slot* shown_in_ = nullptr;  // null with node_: that slot is free
+  detail::reader_record* borrowed_ = nullptr;        // whole, where the thread has no slot to spare
 };
 
 namespace detail {
@@ -152,7 +152,8 @@ class [[nodiscard]] retired_batch {
 ///     if (garbage_.retire(*old, now)) dead = garbage_.collect(now);
 ///
 /// At most max(64, 2 x shown) objects wait in it, where `shown` counts those that readers held at
-/// the last look; a writer that comes once in a while (more than 1 ms apart) looks each time.
+/// the last look; a writer that comes later than a tick of its clock (1 to 10 ms of coarse_clock)
+/// after the last look looks at once.
 template <class Node, class Dispose = std::default_delete<Node>>
 class retire_list : private detail::retire_core {
  public:
@@ -169,7 +170,7 @@ class retire_list : private detail::retire_core {
     return retire_core::retire(replaced, now);
   }
 
-  /// Those that no reader shows. One heavy fence, O(records + waiting * log(shown)).
+  /// Those that no reader shows. One heavy fence, O(records + waiting * (1 + shown / 128)).
   [[nodiscard]] batch collect(time_point now) noexcept { return batch(retire_core::collect(now)); }
 
   using detail::retire_core::pending;

@@ -2,15 +2,16 @@
 // Use for: configuration, routing tables, feature flags; anything replaced whole.
 // Not for: counters, or values that change as often as they are read.
 // Threads: all members from any thread; a cached_reader belongs to one thread at a time.
-// Progress: reads are lock-free, wait for nobody and write nothing that another thread reads; a
-//   write takes a lock, and retries when it must build on a version that was replaced meanwhile.
+// Progress: reads are lock-free, wait for no writer, and write nothing that another reader reads
+//   (but share(), and a thread's fifth guard); a write takes a lock, and retries when it must build
+//   on a version that was replaced meanwhile.
 // Callbacks: validators, update and derive functions, comparisons, subscribers and T's special
 //   members run with no lock held; subscribers one at a time, in version order.
 // Exceptions: what T, the validator and update functions throw, std::bad_alloc, snapshot_refused;
 //   the version in force stays. Those of subscribers are caught and counted.
 // Lifetime: guards, readers and waiters end before the cell; shared values, subscriptions and
-//   derived cells may outlive it. A replaced version ends once nobody holds it, at the latest with
-//   the 64th write after that.
+//   derived cells may outlive it. A replaced version ends with a write after the last who held it
+//   let go, at the latest the 64th, or twice as many as were held; collect() ends it now.
 // Guide: docs/snapshot_cell.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -359,6 +360,7 @@ class snapshot_cell<T>::cached_reader {
   /// until the next call of get() or release(); take it once for all fields that belong together.
   /// Lock-free. Not on a reader that was moved from, as load().
   [[nodiscard]] const T& get() noexcept {
+    VELTRIX_ASSERT(record_ != nullptr, "a snapshot_cell reader was used after it was moved");
     if (cell_->store_.current() != held_) [[unlikely]]
       keep(cell_->store_.show_anew(record_->shown[0]));
     return *value_;
@@ -366,6 +368,7 @@ class snapshot_cell<T>::cached_reader {
 
   /// As the cell's load(), for less: the reader knows where to look. What get() gave stays.
   [[nodiscard]] guard load() noexcept {
+    VELTRIX_ASSERT(record_ != nullptr, "a snapshot_cell reader was used after it was moved");
     if (!detail::reader_record::is_free(*quick_)) [[unlikely]]
       return guard(*cell_, cell_->store_.show_elsewhere());
     return guard(*cell_, cell_->store_.show(*quick_));

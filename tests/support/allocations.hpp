@@ -11,6 +11,12 @@ namespace veltrix_test {
 
 inline thread_local long allocations_left = -1;        // of this thread; below zero: unlimited
 inline thread_local std::size_t allocations_made = 0;  // by this thread
+inline thread_local std::size_t allocations_ended = 0;  // by this thread
+
+/// Made by this thread and not ended by it.
+inline long allocations_alive() {
+  return static_cast<long>(allocations_made) - static_cast<long>(allocations_ended);
+}
 
 /// Calls `operation` with 0, 1, 2, ... allocations granted, until it gets through, and `check`
 /// after each failure. Result: how many attempts failed with std::bad_alloc.
@@ -49,11 +55,14 @@ int fail_each_allocation(Operation operation, Check check) {
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
 [[gnu::noinline]] void operator delete(void* at) noexcept {
+  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
   std::free(at);
 }
 [[gnu::noinline]] void operator delete(void* at, std::size_t) noexcept {
+  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
   std::free(at);
 }
 [[gnu::noinline]] void operator delete(void* at, const std::nothrow_t&) noexcept {
+  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
   std::free(at);
 }

@@ -77,8 +77,9 @@ class snapshot_node : public reclaimable {
   static snapshot_node* with_value(value_census& census, Make& make) {
     return new own_value(census, make);
   }
-  /// A node that shows the value of `kept`, held once; T is not copied.
-  static snapshot_node* showing(snapshot_node& kept) { return new others_value(kept); }
+  /// A node that shows the value of `kept`, held once; T is not copied. It holds the node that owns
+  /// the value, so going back again and again makes no chain.
+  static snapshot_node* showing(snapshot_node& kept) { return new others_value(*kept.owner_); }
 
  private:
   using end_function = void (*)(snapshot_node*) noexcept;
@@ -91,6 +92,7 @@ class snapshot_node : public reclaimable {
   sync::var<std::uint64_t> version_{0};  // see I1
   sync::atomic<std::size_t> holds_{1};   // relaxed: I2; who ends a hold has an order, see (2)
   sync::var<snapshot_node*> newer_{nullptr};
+  snapshot_node* owner_ = this;  // of the value; constant once made
   const end_function end_;
 };
 
@@ -115,18 +117,17 @@ struct snapshot_node<T>::own_value final : snapshot_node<T> {
 
 template <class T>
 struct snapshot_node<T>::others_value final : snapshot_node<T> {
-  explicit others_value(snapshot_node& kept)
+  /// By one who holds a node that shows the value of `owner`, which therefore does not end.
+  explicit others_value(snapshot_node& owner)
       : snapshot_node([](snapshot_node* node) noexcept {
-          snapshot_node* const kept_one = static_cast<others_value*>(node)->shown;
+          snapshot_node* const held = node->owner_;
           delete static_cast<others_value*>(node);
-          snapshot_node::release(kept_one);
-        }),
-        shown(&kept) {
-    kept.hold();
-    this->value_ = kept.value();
+          snapshot_node::release(held);
+        }) {
+    owner.hold();
+    this->owner_ = &owner;
+    this->value_ = owner.value();
   }
-
-  snapshot_node* const shown;
 };
 
 /// Holds a version, or none.
@@ -167,14 +168,16 @@ class snapshot_ref {
 
   /// The hold as the standard's pointer, which may outlive the cell. Throws std::bad_alloc.
   [[nodiscard]] std::shared_ptr<const T> share() && {
+    // By way of void: a T that is enable_shared_from_this must not be written to, by many at once.
     const T* const shown = value();
-    return std::shared_ptr<const T>(shown, keeper{std::move(*this)});
+    const void* const of_no_type = shown;
+    return {std::shared_ptr<const void>(of_no_type, keeper{std::move(*this)}), shown};
   }
 
  private:
   struct keeper {
     snapshot_ref held;
-    void operator()(const T*) noexcept { held = snapshot_ref(); }
+    void operator()(const void*) noexcept { held = snapshot_ref(); }
   };
 
   node* node_ = nullptr;
