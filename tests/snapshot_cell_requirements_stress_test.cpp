@@ -1,4 +1,5 @@
-// snapshot_cell against requirements R14 and R15: readers and writers do not hold each other up.
+// snapshot_cell against requirements R14 and R15.
+// Invariant: no reader waits for a writer, whatever the writer does.
 // SPDX-License-Identifier: BSL-1.0
 #include <sys/resource.h>
 #include <time.h>
@@ -380,8 +381,8 @@ TEST_CASE("snapshot_cell R15: a swap of 200 MB stalls no reader for 5 ms") {
 }
 
 TEST_CASE("snapshot_cell R15: a swap of 200 MB holds the cell's lock for less than 1 ms") {
-  // wait_for() a version that is in force takes the lock, looks, and leaves. The writer may lose its
-  // CPU inside, but not in every round.
+  // wait_for() a version that is in force takes the lock, looks, and leaves. The writer may lose
+  // its CPU inside, but not in every round.
   std::string tale;
   bool good = false;
   for (int round = 0; round < 2 * rounds && !good; ++round) {

@@ -15,8 +15,8 @@
 
 namespace veltrix_test {
 
-/// Keeps the calling thread on the CPU `number`, counted among those it may use; if there are fewer,
-/// it stays where it is.
+/// Keeps the calling thread on the CPU `number`, counted among those it may use; if there are
+/// fewer, it stays where it is.
 inline void stay_on_cpu(int number) {
   ::cpu_set_t allowed;
   if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
