@@ -110,7 +110,7 @@ TEST_CASE("snapshot_cell model: a guard holds its version, whoever ends it and w
                     together(
                         [&] {
                           const auto first = shared.load();
-                          const auto second = shared.load();  // records have one slot here
+                          const auto second = shared.load();  // records have two slots here
                           auto third = shared.load();
                           require(first->whole() <= second->whole(), "in order");
                           third = shared.load();

@@ -33,7 +33,7 @@ struct alignas(cache_line) reader_record {
   using slot = sync::atomic<const void*>;
 
   /// The last one is for moments within a function, so it is always free; fewer under the explorer.
-  static constexpr std::size_t slots = sync::repeatable ? 2 : 5;
+  static constexpr std::size_t slots = sync::repeatable ? 3 : 5;
   static constexpr std::size_t lasting_slots = slots - 1;
 
   /// The registry, if in it a compiler barrier is fence enough for a reader; else null.
