@@ -1,4 +1,4 @@
-// reclaim explored: what a hazard shows does not end, what nobody shows does, and memory has a bound.
+// reclaim explored: what a hazard shows does not end, what nobody shows does; memory has a bound.
 // The cell that stands on it is explored in snapshot_cell_model_test.
 // SPDX-License-Identifier: BSL-1.0
 #include <optional>

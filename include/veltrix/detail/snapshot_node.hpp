@@ -89,7 +89,7 @@ class snapshot_node : public reclaimable {
   struct others_value;
 
   sync::var<const T*> value_{nullptr};   // constant once made
-  sync::var<std::uint64_t> version_{0};  // see I1
+  sync::var<std::uint64_t> version_{};  // see I1
   sync::atomic<std::size_t> holds_{1};   // relaxed: I2; who ends a hold has an order, see (2)
   sync::var<snapshot_node*> newer_{nullptr};
   snapshot_node* owner_ = this;  // of the value; constant once made

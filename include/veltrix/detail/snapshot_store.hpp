@@ -246,7 +246,7 @@ class snapshot_store {
   mutable sync::mutex mutex_;              // guards all below, and writes of current_
   mutable sync::condition_variable grew_;  // newest_ grew
   mutable std::size_t waiters_ = 0;        // in grew_, or about to be
-  sync::var<std::uint64_t> newest_{1};
+  sync::var<std::uint64_t> newest_{std::uint64_t{1}};
   node* oldest_ = nullptr;  // the history, by newer()
   node* latest_ = nullptr;  // its other end, where there is one
   std::size_t kept_ = 0;    // its length
