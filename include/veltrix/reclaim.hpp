@@ -98,12 +98,19 @@ class retire_core {
   static constexpr std::size_t least_limit = sync::repeatable ? 1 : 64;
   static constexpr duration look_again = std::chrono::milliseconds(1);
 
+  void enter_list() noexcept;
+  /// In the child of a fork the domain begins a new list: one that is not used there may be gone.
+  void stay_listed() noexcept {
+    if (listed_after_ != domain_.forks_) [[unlikely]]
+      enter_list();
+  }
   void mark_shown() noexcept;
   void mark(const void** shown, std::size_t count) noexcept;
 
   reclaim_domain& domain_;
   retire_core* before_ = nullptr;    // guarded by the domain's lists_mutex_
   retire_core* after_ = nullptr;     // likewise
+  unsigned listed_after_ = 0;        // so many forks; written with the lists_mutex_, by the owner
   sync::var<reclaimable*> first_{};  // this and the next four: guarded by the owner's lock
   reclaimable* last_ = nullptr;
   std::size_t pending_ = 0;
@@ -231,7 +238,13 @@ namespace detail {
 
 inline retire_core::retire_core(reclaim_domain& domain) : domain_(domain) {
   domain_.enlist();  // by the library that has the domain: one that only reads may be unloaded
+  enter_list();
+}
+
+inline void retire_core::enter_list() noexcept {
   const sync::lock_guard<sync::mutex> lock(domain_.lists_mutex_);
+  listed_after_ = domain_.forks_;
+  before_ = nullptr;
   after_ = domain_.lists_;
   if (after_ != nullptr) after_->before_ = this;
   domain_.lists_ = this;
@@ -239,11 +252,13 @@ inline retire_core::retire_core(reclaim_domain& domain) : domain_(domain) {
 
 inline retire_core::~retire_core() {
   const sync::lock_guard<sync::mutex> lock(domain_.lists_mutex_);
+  if (listed_after_ != domain_.forks_) return;
   (before_ == nullptr ? domain_.lists_ : before_->after_) = after_;
   if (after_ != nullptr) after_->before_ = before_;
 }
 
 inline bool retire_core::retire(reclaimable& replaced, time_point now) noexcept {
+  stay_listed();
   replaced.next_ = nullptr;
   replaced.retired_at_ = now;
   if (pending_ == 0) {
@@ -279,6 +294,7 @@ inline void retire_core::mark_shown() noexcept {
 }
 
 inline reclaimable* retire_core::collect(time_point now) noexcept {
+  stay_listed();
   looked_at_ = now;
   // Puts the pointers that were replaced before the records that are read now, see show() (1).
   sync::asymmetric_fence_heavy(domain_.mode());

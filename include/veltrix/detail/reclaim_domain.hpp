@@ -51,7 +51,8 @@ class reclaimable {
   bool shown_ = false;           // likewise: a reader shows it
 };
 
-/// One look at a domain. Each number is right for a moment of its own.
+/// One look at a domain. Each number is right for a moment of its own. In the child of a fork a
+/// list counts from when it is first used there.
 struct reclaim_stats {
   std::uint64_t retired = 0;       ///< objects so far, of the lists that exist now
   std::uint64_t freed = 0;         ///< of these
@@ -217,6 +218,7 @@ class reclaim_domain {
   reclaim_domain* next_ = nullptr;   // constant once enlisted
   detail::sync::mutex lists_mutex_;  // guards lists_ and the links of the lists
   detail::retire_core* lists_ = nullptr;
+  unsigned forks_ = 0;  // that led to this process; written while it has one thread
 };
 
 namespace detail {
@@ -367,8 +369,11 @@ inline void reclaim_domain::after_fork_in_parent() noexcept {
 inline void reclaim_domain::after_fork_in_child() noexcept {
   after_fork_in_parent();
   const long forked = detail::sync::per_thread<detail::fork_notes>().thread;
-  for (reclaim_domain* each = domains(); each != nullptr; each = each->next_)
+  for (reclaim_domain* each = domains(); each != nullptr; each = each->next_) {
     each->keep_records_of(forked);
+    each->lists_ = nullptr;  // some may be on stacks that new threads get; see retire_core
+    ++each->forks_;
+  }
 }
 
 inline void reclaim_domain::keep_records_of(long forked) noexcept {
