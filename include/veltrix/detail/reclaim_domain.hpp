@@ -384,6 +384,7 @@ inline void reclaim_domain::keep_records_of(long forked) noexcept {
     if (each.thread.load(detail::sync::relaxed) == forked) {
       each.thread.store(now, detail::sync::relaxed);
     } else if (owner == detail::record_owner::a_thread) {
+      detail::reader_record::clear(each.momentary());  // it was within a function
       each.give_back();
     }
   };
