@@ -214,6 +214,63 @@ TEST_CASE("reclaim in a child: guards that came from a thread that is gone stay 
   reader.reset();
 }
 
+TEST_CASE("reclaim in a child: a thread that was in the midst of a read leaves its record free") {
+  struct node : veltrix::reclaimable {};
+  static constinit reclaim_domain interrupted;
+  node object;
+  const veltrix::detail::sync::atomic<node*> current{&object};
+  standing_threads others;
+  for (int i = 0; i < 20; ++i) {
+    others.add([&](auto stand) {
+      const veltrix::detail::momentary_slot brief(interrupted);
+      static_cast<void>(veltrix::detail::show(current, brief.slot(), interrupted.mode()));
+      stand();
+    });
+  }
+  CHECK(interrupted.stats().records_in_use == 20);
+  CHECK(run_in_child([&](child_report& report) {
+          report.expect(interrupted.stats().records_in_use == 0, "records in use");
+          for (int i = 0; i < 20; ++i)
+            static_cast<void>(interrupted.claim_for_object());
+          report.expect(interrupted.stats().records == 20, "records were made anew");
+        }) == "");
+}
+
+TEST_CASE("reclaim in a child: cells on the stacks of threads that are gone are not looked at") {
+  if (!children_may_start_threads()) return;
+  standing_threads others;
+  for (int i = 0; i < 3; ++i) {
+    others.add([](auto stand) {
+      cell_type brief(std::in_place, 1U);
+      brief.emplace(2U);
+      stand();
+      brief.emplace(3U);  // it is not the parent's stack that the child writes to
+    });
+  }
+  cell_type lasting(std::in_place, 1U);
+  lasting.emplace(2U);
+  CHECK(run_in_child([&](child_report& report) {
+          const auto overwrite = [] {  // stacks are used again
+            std::array<std::uint64_t, 50'000> words;
+            words.fill(0x5a5a5a5a5a5a5a5a);
+            asm volatile("" : : "r"(words.data()) : "memory");
+          };
+          veltrix_test::run_at_once({overwrite, overwrite, overwrite});
+          const auto none = domain().stats();
+          report.expect(none.retired <= 1, "retired by cells that are gone");
+          cell_type fresh(std::in_place, 1U);
+          fresh.emplace(2U);
+          fresh.collect();
+          report.expect(domain().stats().retired >= 1, "the new cell is not counted");
+          lasting.emplace(3U);
+          lasting.collect();
+          report.expect(domain().stats().retired == 3, "the inherited cell is not counted");
+          report.expect(domain().stats().pending == 0, "something is pending");
+          veltrix_test::run_at_once({overwrite, overwrite, overwrite});
+          report.expect(fresh.load()->is(2) && lasting.load()->is(3), "values");
+        }) == "");
+}
+
 TEST_CASE("reclaim in a child: a fork by another thread than the first, and a child of the child") {
   if (!children_may_start_threads()) return;
   cell_type cell(std::in_place, 1U);
@@ -261,6 +318,7 @@ TEST_CASE("reclaim in a child: the statistics name the thread that lives on") {
   cell.collect();
   CHECK(domain().stats().oldest_pin_thread == veltrix::detail::sync::this_thread_number());
   CHECK(run_in_child([&](child_report& report) {
+          cell.collect();  // a list counts there from its first use on
           report.expect(
               domain().stats().oldest_pin_thread == veltrix::detail::sync::this_thread_number(),
               "another thread");

@@ -57,6 +57,7 @@ void hold_while_another_writes(const part& maker, const part& holding, const par
 /// All parts read and write one cell at once, in threads that come and go.
 void all_at_once(const std::vector<const part*>& all, const part& maker) {
   cell* const shared = maker.make(1);
+  const std::size_t in_use = maker.records_in_use();
   std::atomic<std::uint64_t> wrong{0};
   std::atomic<std::size_t> writers{2};
   std::vector<std::function<void()>> bodies;
@@ -84,6 +85,8 @@ void all_at_once(const std::vector<const part*>& all, const part& maker) {
   }
   veltrix_test::run_at_once(bodies);
   expect(wrong == 0, std::string("a cell of ") + maker.name + ": a value was seen after its end");
+  // Each thread had a record of each part's making; they end with it, by the exit hook of each.
+  expect(maker.records_in_use() == in_use, std::string(maker.name) + ": records are in use");
   shared->collect();
   expect(shared->stats().versions_alive == 1, std::string(maker.name) + ": something is held");
   maker.end(shared);
