@@ -217,6 +217,24 @@ TEST_CASE("reclaim retire_list frees in the order of retiring, around those that
   CHECK(ended == numbers{1, 2, 4, 5, 7, 8, 3, 9, 0, 6, 10});
 }
 
+TEST_CASE("reclaim retire_list spares each of three hundred objects that are shown") {
+  numbers ended;
+  std::vector<own_record> readers;
+  list garbage(quiet_domain);
+  for (int i = 0; i < 300; ++i) {
+    auto* const each = new node(i, ended);
+    readers.emplace_back(quiet_domain);
+    show_in(*readers.back(), *each, quiet_domain);
+    static_cast<void>(garbage.retire(*each, noon));
+  }
+  CHECK(garbage.collect(noon).empty());
+  CHECK(ended.empty());
+  for (own_record& each : readers)
+    reader_record::clear((*each).shown[0]);
+  CHECK_FALSE(garbage.collect(noon).empty());
+  CHECK(ended.size() == 300);
+}
+
 TEST_CASE("reclaim retire_list disposes of all when it ends") {
   numbers ended;
   {

@@ -26,8 +26,9 @@ struct ear {
 }  // namespace
 
 TEST_CASE("subscription model: a version that differs from the one before it is told") {
-  check_exhausted("subscription beside a publish", explore({{.preemptions = 4}}, [] {
-                    cell shared(10);
+  check_exhausted("subscription beside a publish",
+                  explore({{.preemptions = 2, .stale_reads = 2}}, [] {
+                    cell shared(10, {.history = 2});  // no look, whose fence would show all
                     ear heard;
                     veltrix::snapshot_subscription following;
                     together([&] { following = shared.subscribe(heard.listens()); },
