@@ -75,10 +75,10 @@ TEST_CASE("reclaim hazard keeps its object until it ends") {
 TEST_CASE("reclaim hazard on nothing takes no slot from another one") {
   place empty(nullptr);
   place full(new node(1));
-  std::optional<hazard<node>> nothing = empty.protect();
-  CHECK(nothing->get() == nullptr);
+  auto nothing = empty.protect();
+  CHECK(nothing.get() == nullptr);
   const auto held = full.protect();
-  nothing.reset();
+  nothing = hazard<node>();
   CHECK(full.replace(nullptr) == 1);  // and not freed under `held`
   CHECK(held->number == 1);
 }
