@@ -9,8 +9,8 @@
 
 namespace veltrix_test {
 
-inline thread_local long allocations_left = -1;        // of this thread; below zero: unlimited
-inline thread_local std::size_t allocations_made = 0;  // by this thread
+inline thread_local long allocations_left = -1;         // of this thread; below zero: unlimited
+inline thread_local std::size_t allocations_made = 0;   // by this thread
 inline thread_local std::size_t allocations_ended = 0;  // by this thread
 
 /// Made by this thread and not ended by it.

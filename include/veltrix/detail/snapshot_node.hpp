@@ -88,9 +88,9 @@ class snapshot_node : public reclaimable {
   struct own_value;
   struct others_value;
 
-  sync::var<const T*> value_{nullptr};   // constant once made
+  sync::var<const T*> value_{nullptr};  // constant once made
   sync::var<std::uint64_t> version_{};  // see I1
-  sync::atomic<std::size_t> holds_{1};   // relaxed: I2; who ends a hold has an order, see (2)
+  sync::atomic<std::size_t> holds_{1};  // relaxed: I2; who ends a hold has an order, see (2)
   sync::var<snapshot_node*> newer_{nullptr};
   snapshot_node* owner_ = this;  // of the value; constant once made
   const end_function end_;
