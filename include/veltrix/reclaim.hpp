@@ -296,7 +296,7 @@ inline void retire_core::mark_shown() noexcept {
 inline reclaimable* retire_core::collect(time_point now) noexcept {
   stay_listed();
   looked_at_ = now;
-  // Puts the pointers that were replaced before the records that are read now, see show() (1).
+  // Puts the pointers that were replaced before the records that are read now, see show_once() (1).
   sync::asymmetric_fence_heavy(domain_.mode());
   mark_shown();
   reclaimable* dead = nullptr;
