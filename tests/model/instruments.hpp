@@ -749,14 +749,14 @@ inline bool thread_is_listed(long number) noexcept {
   return the.running() && !the.finished(static_cast<unsigned>(number));
 }
 
+/// Places of per_thread<>() given so far: one for each tag.
+inline unsigned places_taken = 0;
+
 /// A value of each thread, one per `Tag`, made by Tag() at the thread's first use.
 template <class Tag>
 Tag& per_thread() noexcept {
   static_assert(sizeof(Tag) <= 32 && std::is_trivially_destructible_v<Tag>);
-  static const unsigned place = [] {
-    static unsigned taken = 0;
-    return taken++;
-  }();
+  static const unsigned place = places_taken++;
   static Tag outside;
   if (!the.running()) return outside;
   thread_state& me = the.self();
