@@ -10,6 +10,10 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 find_program(VELTRIX_CCACHE ccache)
 if(VELTRIX_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${VELTRIX_CCACHE})
+  if(VELTRIX_TEST_PCH) # the cache takes these only when told that no source asks for the time
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+        CCACHE_SLOPPINESS=pch_defines,time_macros ${VELTRIX_CCACHE})
+  endif()
 endif()
 
 # Link this privately to get the project's warnings; consumers never see it.
