@@ -91,15 +91,28 @@ class faulty_number {
   int number_;
 };
 
-/// Hashes and compares faulty_numbers; each call is a point.
+/// The same without points and without a count: a number that copies bytewise.
+class plain_number {
+ public:
+  plain_number() = default;
+  explicit plain_number(int number) : number_(number) {}
+  int number() const { return number_; }
+
+ private:
+  int number_ = 0;
+};
+
+/// Hashes and compares numbers of the two kinds; each call is a point.
 struct faulty_hash {
-  std::size_t operator()(const faulty_number& hashed) const {
+  template <class Number>
+  std::size_t operator()(const Number& hashed) const {
     faults::point();
     return static_cast<std::size_t>(hashed.number());
   }
 };
 struct faulty_equal {
-  bool operator()(const faulty_number& left, const faulty_number& right) const {
+  template <class Number>
+  bool operator()(const Number& left, const Number& right) const {
     faults::point();
     return left.number() == right.number();
   }
