@@ -3,9 +3,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "veltrix/concurrent_map.hpp"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -22,10 +26,40 @@ using namespace veltrix_test;
 using veltrix::concurrent_map_change;
 using veltrix::concurrent_map_options;
 
-using number_map = veltrix::concurrent_map<std::uint64_t, std::uint64_t>;
+/// Two words that must agree: a mix of two values is no value.
+struct sealed_number {
+  std::uint64_t number = 0;
+  std::uint64_t seal = ~std::uint64_t{0};
+};
+
+// The two ways to keep an entry: in the table itself, and in a node that is replaced whole.
+using small_map = veltrix::concurrent_map<std::uint64_t, std::uint64_t>;
+using large_map = veltrix::concurrent_map<std::uint64_t, sealed_number>;
 using number = std::optional<std::uint64_t>;
 using input = map_spec::input;
 using answer = map_spec::answer;
+
+constexpr std::uint64_t torn =
+    0xdead'0000'0000'0000ULL;  ///< nobody writes it: no order explains it
+
+std::uint64_t read(std::uint64_t value) {
+  return value;
+}
+std::uint64_t read(const sealed_number& value) {
+  return value.seal == ~value.number ? value.number : torn;
+}
+void write(std::uint64_t& value, std::uint64_t to) {
+  value = to;
+}
+void write(sealed_number& value, std::uint64_t to) {
+  value = {to, ~to};
+}
+template <class Map>
+typename Map::mapped_type made_of(std::uint64_t from) {
+  typename Map::mapped_type value{};
+  write(value, from);
+  return value;
+}
 
 /// In some callbacks the thread gives its core away, so that the others find the lock taken.
 void maybe_yield(std::uint64_t luck) {
@@ -46,78 +80,95 @@ answer changed_if(bool done, map_change what) {
   return {done ? what : map_change::unchanged, {}};
 }
 
-answer look_up(number_map& map, const input& asked, std::uint64_t luck) {
+template <class Map>
+answer look_up(const Map& map, const input& asked, std::uint64_t luck) {
   number shown;
-  switch (luck % 3) {
-    case 0: return {map_change::unchanged, map.get(asked.key)};
+  switch (luck % 4) {
+    case 0:
+      if (const auto got = map.get(asked.key)) shown = read(*got);
+      break;
     case 1:
-      if (const auto held = map.find(asked.key)) shown = *held;
-      return {map_change::unchanged, shown};
-    default:
-      map.visit(asked.key, [&](const std::uint64_t& value) { shown = value; });
-      return {map_change::unchanged, shown};
+      if (const auto held = map.find(asked.key)) shown = read(*held);
+      break;
+    case 2: map.visit(asked.key, [&](const auto& value) { shown = read(value); }); break;
+    default: {
+      const std::array<std::uint64_t, 1> keys{asked.key};
+      map.visit(keys, [&](const auto& value) { shown = read(value); });
+    }
+  }
+  return {map_change::unchanged, shown};
+}
+
+template <class Map>
+answer insert(Map& map, const input& asked, std::uint64_t luck) {
+  const auto value = made_of<Map>(asked.value);
+  switch (luck % 4) {
+    case 0: return changed_if(map.insert(asked.key, value), map_change::inserted);
+    case 1: return changed_if(map.try_emplace(asked.key, value), map_change::inserted);
+    case 2: return changed_if(map.emplace(asked.key, value), map_change::inserted);
+    default: return changed_if(map.insert({{asked.key, value}}) == 1, map_change::inserted);
   }
 }
 
-answer insert(number_map& map, const input& asked, std::uint64_t luck) {
-  switch (luck % 3) {
-    case 0: return changed_if(map.insert(asked.key, asked.value), map_change::inserted);
-    case 1: return changed_if(map.try_emplace(asked.key, asked.value), map_change::inserted);
-    default: return changed_if(map.emplace(asked.key, asked.value), map_change::inserted);
-  }
-}
-
-answer erase_below(number_map& map, const input& asked, std::uint64_t luck) {
+template <class Map>
+answer erase_below(Map& map, const input& asked, std::uint64_t luck) {
   number shown;
-  const std::size_t erased = map.erase_if(asked.key, [&](const std::uint64_t& value) {
+  const std::size_t erased = map.erase_if(asked.key, [&](const auto& value) {
     maybe_yield(luck);
-    shown = value;
-    return value < asked.value;
+    shown = read(value);
+    return *shown < asked.value;
   });
   return {erased == 0 ? map_change::unchanged : map_change::erased, shown};
 }
 
 /// update and upsert: the value before, and then more of it.
-answer add(number_map& map, const input& asked, std::uint64_t luck) {
+template <class Map>
+answer add(Map& map, const input& asked, std::uint64_t luck) {
   number shown;
-  const auto more = [&](std::uint64_t& value) {
+  const auto more = [&](auto& value) {
     maybe_yield(luck);
-    shown = value;
-    value += asked.value;
+    shown = read(value);
+    write(value, *shown + asked.value);
   };
   if (asked.call == map_call::upsert) {
-    const map_change done = change(map.upsert(asked.key, asked.value, more));
+    const map_change done = change(map.upsert(asked.key, made_of<Map>(asked.value), more));
     return {done, shown};
   }
   return {map.update(asked.key, more) ? map_change::replaced : map_change::unchanged, shown};
 }
 
-answer compute(number_map& map, const input& asked, std::uint64_t luck) {
+template <class Map>
+answer compute(Map& map, const input& asked, std::uint64_t luck) {
   number shown;
-  const map_change done = change(map.compute(asked.key, [&](number& value) {
-    maybe_yield(luck);
-    shown = value;
-    const std::uint64_t sum = value.value_or(0) + asked.value;
-    value = sum % 2 == 0 ? number(sum) : number();
-  }));
+  const map_change done =
+      change(map.compute(asked.key, [&](std::optional<typename Map::mapped_type>& value) {
+        maybe_yield(luck);
+        if (value) shown = read(*value);
+        const std::uint64_t sum = shown.value_or(0) + asked.value;
+        value.reset();
+        if (sum % 2 == 0) value = made_of<Map>(sum);
+      }));
   return {done, shown};
 }
 
-answer get_or_emplace(number_map& map, const input& asked, std::uint64_t luck) {
+template <class Map>
+answer get_or_emplace(Map& map, const input& asked, std::uint64_t luck) {
   const auto made = map.get_or_emplace(asked.key, [&] {
     maybe_yield(luck);
-    return asked.value;
+    return made_of<Map>(asked.value);
   });
-  return {made.inserted ? map_change::inserted : map_change::unchanged, *made.entry};
+  return {made.inserted ? map_change::inserted : map_change::unchanged, read(*made.entry)};
 }
 
-answer ask(number_map& map, const input& asked, std::uint64_t luck) {
+template <class Map>
+answer ask(Map& map, const input& asked, std::uint64_t luck) {
   switch (asked.call) {
     case map_call::get: return look_up(map, asked, luck);
     case map_call::contains:
       return {map_change::unchanged, map.contains(asked.key) ? number(1) : number()};
     case map_call::insert: return insert(map, asked, luck);
-    case map_call::assign: return {change(map.insert_or_assign(asked.key, asked.value)), {}};
+    case map_call::assign:
+      return {change(map.insert_or_assign(asked.key, made_of<Map>(asked.value))), {}};
     case map_call::erase: return changed_if(map.erase(asked.key) != 0, map_change::erased);
     case map_call::erase_below: return erase_below(map, asked, luck);
     case map_call::update:
@@ -128,10 +179,28 @@ answer ask(number_map& map, const input& asked, std::uint64_t luck) {
   return {};
 }
 
-void any_call(number_map& map, recorder_of<map_spec>::log& log, random_source& random) {
+template <class Map>
+void any_call(Map& map, recorder_of<map_spec>::log& log, random_source& random) {
   const input asked{static_cast<map_call>(random.below(10)), random.below(3), random.next() >> 40};
   const std::uint64_t luck = random.next() >> 8;
   log.record(asked, [&] { return ask(map, asked, luck); });
+}
+
+/// Other keys come and go, and tables are built anew, larger and smaller: what a call on a key must
+/// not notice. Keys from 1000 on are not recorded.
+template <class Map>
+void move_tables(Map& map, random_source& random) {
+  const std::uint64_t other = 1000 + random.below(24);
+  switch (random.below(8)) {
+    case 0: return map.rehash(0);
+    case 1: return map.rehash(random.below(200));
+    case 2: return map.reserve(random.below(100));
+    case 3: map.erase_if([](const std::uint64_t& key, const auto&) { return key >= 1000; }); return;
+    case 4: map.erase(other); return;
+    default:
+      for (std::uint64_t i = 0; i < 8; ++i)
+        map.insert(other + i, typename Map::mapped_type{});
+  }
 }
 
 }  // namespace
@@ -140,7 +209,8 @@ TEST_CASE("concurrent_map operations on one key are linearizable, all of them to
   const rounds_options options{.calls = 200, .rounds = scale(2'000), .seed = 71};
   const auto result = run_rounds(
       map_spec{}, options,
-      [] { return std::make_unique<number_map>(concurrent_map_options{.shards = 2}); }, any_call);
+      [] { return std::make_unique<small_map>(concurrent_map_options{.shards = 2}); },
+      any_call<small_map>);
   result.print("concurrent_map, all operations, clock");
   INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
@@ -153,33 +223,34 @@ TEST_CASE("concurrent_map operations on one key are linearizable by a counter's 
       .calls = 200, .rounds = scale(1'000), .seed = 72, .source = stamp_source::counter};
   const auto result = run_rounds(
       map_spec{}, options,
-      [] { return std::make_unique<number_map>(concurrent_map_options{.shards = 1}); }, any_call);
+      [] { return std::make_unique<small_map>(concurrent_map_options{.shards = 1}); },
+      any_call<small_map>);
   result.print("concurrent_map, all operations, counter");
   INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
 }
 
-TEST_CASE("concurrent_map operations on one key are linearizable while tables grow and shrink") {
-  // Other keys come and go in the same shard, so that its table is built anew again and again.
-  const rounds_options options{.threads = 3, .calls = 200, .rounds = scale(1'000), .seed = 73};
+namespace {
+
+template <class Map>
+void linearizable_while_tables_move(const char* what, std::uint64_t seed) {
+  const rounds_options options{.threads = 3, .calls = 200, .rounds = scale(800), .seed = seed};
   const auto result = run_rounds(
       map_spec{}, options,
-      [] { return std::make_unique<number_map>(concurrent_map_options{.shards = 1}); },
-      [](number_map& map, recorder_of<map_spec>::log& log, random_source& random) {
-        any_call(map, log, random);
-        const std::uint64_t other = 1000 + random.below(200);
-        if (random.below(3) != 0) {
-          map.insert(other, 1);
-        } else if (random.below(20) == 0) {
-          map.erase_if([](const std::uint64_t& key, const std::uint64_t&) { return key >= 1000; });
-          map.rehash(0);
-        }
-      });
-  result.print("concurrent_map, with rehashes");
+      [] { return std::make_unique<Map>(concurrent_map_options{.shards = 1}); }, any_call<Map>,
+      move_tables<Map>);
+  result.print(what);
   INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
+}
+
+}  // namespace
+
+TEST_CASE("concurrent_map operations on one key are linearizable while tables grow and shrink") {
+  linearizable_while_tables_move<small_map>("concurrent_map, small entries, with rehashes", 73);
+  linearizable_while_tables_move<large_map>("concurrent_map, large entries, with rehashes", 75);
 }
 
 TEST_CASE("concurrent_map erase_if over all keys is linearizable for each of them") {
@@ -188,8 +259,8 @@ TEST_CASE("concurrent_map erase_if over all keys is linearizable for each of the
       .calls = 100, .rounds = scale(1'000), .calls_per_step = 3, .seed = 74};
   const auto result = run_rounds(
       map_spec{}, options,
-      [] { return std::make_unique<number_map>(concurrent_map_options{.shards = 2}); },
-      [](number_map& map, recorder_of<map_spec>::log& log, random_source& random) {
+      [] { return std::make_unique<small_map>(concurrent_map_options{.shards = 2}); },
+      [](small_map& map, recorder_of<map_spec>::log& log, random_source& random) {
         if (random.below(8) != 0) return any_call(map, log, random);
         std::array<number, 3> erased{};
         std::array<recorder_of<map_spec>::event*, 3> calls{};
@@ -208,4 +279,77 @@ TEST_CASE("concurrent_map erase_if over all keys is linearizable for each of the
   INFO("seed " << options.seed);
   REQUIRE(result.last.answer == verdict::linearizable);
   REQUIRE(result.overlapping > result.operations / 4);
+}
+
+// --- very many short histories ------------------------------------------------------------------
+
+namespace {
+
+/// What all histories so far came to.
+struct histories {
+  std::size_t wanted = 0;
+  std::size_t checked = 0;
+  std::size_t operations = 0;
+  std::size_t overlapping = 0;
+  std::size_t violations = 0;
+};
+
+/// Some histories of `threads` threads with about 24 calls in all, on a map with as many shards as
+/// the seed says.
+template <class Map>
+void record_some(histories& all, std::size_t threads, std::size_t rounds, std::uint64_t seed) {
+  const rounds_options options{.threads = threads,
+                               .calls = std::max<std::size_t>(3, 24 / threads),
+                               .rounds = rounds,
+                               .seed = seed,
+                               .yield_one_in = 8,
+                               .longest = std::chrono::hours(1)};
+  const auto result = run_rounds(
+      map_spec{}, options,
+      [seed] {
+        const concurrent_map_options shape{.shards = 1 + seed % 2, .seed = seed};
+        return std::make_unique<Map>(shape);
+      },
+      any_call<Map>, move_tables<Map>);
+  all.checked += result.rounds;
+  all.operations += result.operations;
+  all.overlapping += result.overlapping;
+  if (result.last.answer == verdict::linearizable) return;
+  ++all.violations;
+  std::printf("concurrent_map, %zu threads, seed %llu:\n%s\n", threads,
+              static_cast<unsigned long long>(seed), result.last.report.c_str());
+}
+
+void tell(const histories& all, const char* how) {
+  std::printf(
+      "concurrent_map %s: %zu histories, %zu operations checked, %zu overlapping, "
+      "%zu violations\n",
+      how, all.checked, all.operations, all.overlapping, all.violations);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+// VELTRIX_LIN_HISTORIES=1000000 asks for so many: about half an hour of two cores.
+TEST_CASE("concurrent_map histories of 2 to 8 threads are linearizable, each of very many") {
+  histories all;
+  const char* const asked = std::getenv("VELTRIX_LIN_HISTORIES");
+  all.wanted = asked == nullptr ? scale(4'000) : std::strtoull(asked, nullptr, 10);
+  const std::size_t part = std::clamp<std::size_t>((all.wanted + 13) / 14, 1, 2'000);
+  std::uint64_t seed = 100;
+  std::size_t told = 0;
+  while (all.checked < all.wanted && all.violations == 0) {
+    for (std::size_t threads = 2; threads <= 8 && all.violations == 0; ++threads) {
+      record_some<small_map>(all, threads, part, ++seed);
+      record_some<large_map>(all, threads, part, ++seed);
+    }
+    if (all.checked - told >= 50'000) {
+      tell(all, "goes on");
+      told = all.checked;
+    }
+  }
+  tell(all, "in short histories");
+  REQUIRE(all.checked >= all.wanted);
+  REQUIRE(all.violations == 0);
+  REQUIRE(all.overlapping > all.operations / 8);
 }

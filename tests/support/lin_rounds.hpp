@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -115,11 +116,16 @@ std::size_t overlapping(const std::vector<Event>& by_call) {
   return count;
 }
 
+/// Nobody disturbs the rounds.
+struct undisturbed {};
+
 /// Each round, make() gives a fresh object (something that * dereferences) and each thread calls
-/// step(object, log, random) so many times. Ends with the first round that is not linearizable.
-template <sequential_spec Spec, class Make, class Step>
+/// step(object, log, random) so many times; one more thread, if there is a `disturb`, calls
+/// disturb(object, random) as often. Ends with the first round that is not linearizable.
+template <sequential_spec Spec, class Make, class Step, class Disturb = undisturbed>
 rounds_result<event_of<Spec>> run_rounds(const Spec& spec, const rounds_options& options, Make make,
-                                         Step step) {
+                                         Step step, Disturb disturb = {}) {
+  constexpr bool disturbed = !std::is_same_v<Disturb, undisturbed>;
   using clock = std::chrono::steady_clock;
   recorder_of<Spec> records({.threads = options.threads,
                              .calls_per_thread = options.calls * options.calls_per_step,
@@ -127,10 +133,18 @@ rounds_result<event_of<Spec>> run_rounds(const Spec& spec, const rounds_options&
                              .yield_one_in = options.yield_one_in});
   decltype(make()) subject{};
   std::size_t round = 0;
-  crew threads(options.threads, [&](std::size_t self) {
-    random_source random(options.seed + (round * options.threads + self) * 0x2545f491ULL);
-    for (std::size_t i = 0; i < options.calls; ++i)
+  const std::size_t all = options.threads + (disturbed ? 1 : 0);
+  crew threads(all, [&](std::size_t self) {
+    random_source random(options.seed + (round * all + self) * 0x2545f491ULL);
+    for (std::size_t i = 0; i < options.calls; ++i) {
+      if constexpr (disturbed) {
+        if (self == options.threads) {
+          disturb(*subject, random);
+          continue;
+        }
+      }
       step(*subject, records.of(self), random);
+    }
   });
   rounds_result<event_of<Spec>> result;
   const auto last_start = clock::now() + options.longest;
