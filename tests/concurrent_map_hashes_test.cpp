@@ -50,7 +50,7 @@ void stays_as_large(std::uint32_t entries) {
   CHECK(wrong == 0);
   CHECK(map.size() == entries);
   CHECK(map.stats().slots <= 4 * slots);
-  CHECK(map.stats().memory_bytes <= 4 * memory);
+  CHECK(map.stats().memory_bytes <= 4 * memory + 100'000);  // with what waits to be freed
   std::size_t lost = 0;
   for (std::size_t i = changes; i < changes + entries; ++i)
     lost += map.contains(key(i)) ? 0 : 1;
