@@ -6,6 +6,7 @@
 //   a walk shows a key that stays once, and no key twice;
 //   a guard's entry outlives its key, with any number of guards, let go in any order;
 //   what readers hold does not keep alive what others erase;
+//   while a map is merged into another, a key is in neither at no moment, and guards stay good;
 //   threads that come and go leave nothing behind.
 // SPDX-License-Identifier: BSL-1.0
 #include <algorithm>
@@ -296,6 +297,51 @@ std::size_t changed_under_guards(std::size_t most, std::size_t rounds) {
   return changed.load();
 }
 
+/// Merges one map into another, and back, beside a writer of both and a reader, who holds guards of
+/// either across the move. Result: what was wrong.
+template <class Map>
+std::size_t wrong_while_merging(std::size_t rounds) {
+  constexpr std::uint64_t keys = 200;
+  Map left({.shards = 2});
+  Map right({.shards = 4});
+  for (std::uint64_t key = 0; key < keys; ++key)
+    left.insert(key, value_of<Map>(key, 0));
+  std::atomic<std::size_t> wrong{0};
+  for (std::size_t round = 0; round < rounds; ++round) {
+    Map& from = round % 2 == 0 ? left : right;
+    Map& into = round % 2 == 0 ? right : left;
+    std::atomic<bool> moved{false};
+    std::size_t moves = 0;
+    const auto merge = [&] {
+      moves = into.merge(from);
+      moved = true;
+    };
+    const auto read = [&] {
+      std::vector<typename Map::guard> held;
+      for (std::uint64_t key = 0; !moved.load() || key % keys != 0; ++key) {
+        auto guard = from.find(key % keys);
+        if (!guard) guard = into.find(key % keys);
+        if (!guard) ++wrong;
+        if (guard && !guard->is_of(key % keys)) ++wrong;
+        held.push_back(std::move(guard));
+        if (held.size() > 20) held.clear();
+      }
+      for (const auto& each : held)
+        wrong += !each || each->is_of(each.key()) ? 0 : 1;
+    };
+    const auto write = [&] {
+      for (std::uint64_t i = 0; !moved.load(); ++i) {
+        const auto change = [&](auto& now) { now = value_of<Map>(i % keys, now.serial() + 1); };
+        into.update(i % keys, change);
+        from.update(i % keys, change);
+      }
+    };
+    run_at_once({merge, read, write});
+    if (moves != keys || !from.empty() || into.size() != keys) ++wrong;
+  }
+  return wrong.load();
+}
+
 }  // namespace
 
 TEST_CASE("concurrent_map readers never see another key's value while slots pass from key to key") {
@@ -424,6 +470,12 @@ TEST_CASE("concurrent_map keeps what a guard holds, and not what others erase me
     CHECK(most < 100 + 4'000);
   }
   CHECK(book.live_blocks == 0);
+}
+
+TEST_CASE("concurrent_map merges hide no key for a moment and spoil no guard") {
+  CHECK(wrong_while_merging<small_map>(scale(40)) == 0);
+  CHECK(wrong_while_merging<double_map>(scale(40)) == 0);
+  CHECK(wrong_while_merging<large_map>(scale(40)) == 0);
 }
 
 TEST_CASE("concurrent_map serves threads that come and go, and keeps nothing of them") {
