@@ -1,10 +1,11 @@
-// concurrent_map: every operation in one thread; hash, equality, copies, moves, user functions and
-// allocations fail. Model: std::map, and the rule that an operation that throws changes nothing.
+// concurrent_map: every operation in one thread, on entries that copy bytewise and on others; hash,
+// equality, copies, moves, user functions and allocations fail. Model: std::unordered_map, and the
+// rule that an operation that throws changes nothing.
 // SPDX-License-Identifier: BSL-1.0
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,20 +19,23 @@ namespace {
 using veltrix::concurrent_map_change;
 using veltrix_test::faults;
 using veltrix_test::faulty_number;
+using veltrix_test::plain_number;
 
-/// The low bits of the hash come from few values, so that chains are long.
+/// All hashes come from few values, or from many.
 struct crowding_hash {
-  std::size_t operator()(const faulty_number& key) const {
+  int values = 5;
+  template <class Number>
+  std::size_t operator()(const Number& key) const {
     faults::point();
-    return static_cast<std::size_t>(key.number() % 5);
+    return static_cast<std::size_t>(key.number() % values);
   }
 };
 
-using entry = std::pair<const faulty_number, faulty_number>;
-using map_type =
-    veltrix::concurrent_map<faulty_number, faulty_number, crowding_hash, veltrix_test::faulty_equal,
-                            veltrix_test::tracking_allocator<entry>>;
-using plain_map = std::map<int, int>;
+template <class Number>
+using map_of =
+    veltrix::concurrent_map<Number, Number, crowding_hash, veltrix_test::faulty_equal,
+                            veltrix_test::tracking_allocator<std::pair<const Number, Number>>>;
+using plain_map = std::unordered_map<int, int>;
 
 veltrix::concurrent_map_options options(byte_source& from) {
   return {.shards = std::size_t{1} << from.below(3),
@@ -39,10 +43,14 @@ veltrix::concurrent_map_options options(byte_source& from) {
           .seed = from.byte()};
 }
 
+/// `Number` is the type of keys and values: plain_number or faulty_number.
+template <class Number>
 class session {
  public:
+  using map_type = map_of<Number>;
+
   session(byte_source& from, veltrix_test::allocation_book& book)
-      : from_(from), map_(options(from), veltrix_test::tracking_allocator<entry>(book)) {}
+      : from_(from), book_(book), map_(make(options(from))) {}
 
   void run() {
     for (std::size_t steps = 0; !from_.empty(); ++steps) {
@@ -56,10 +64,26 @@ class session {
   }
 
  private:
+  map_type make(const veltrix::concurrent_map_options& with) {
+    constexpr int values[] = {1, 5, 12, 1000};
+    return map_type(with, crowding_hash{values[from_.below(4)]}, veltrix_test::faulty_equal(),
+                    typename map_type::allocator_type(book_));
+  }
+
+  /// Few keys most of the time, so that operations meet; more of them now and then.
+  int any_key() {
+    const int byte = from_.byte();
+    return byte < 192 ? byte % 24 : byte - 192 + 24;
+  }
+
   void step() {
-    const int key = static_cast<int>(from_.below(24));
+    const int key = any_key();
     const int value = static_cast<int>(from_.below(100));
-    switch (from_.below(20)) {
+    switch (from_.below(24)) {
+      case 20: return fill(key, value);
+      case 21: return drain(key, value);
+      case 22: return merge(key, value);
+      case 23: return erase_in_parallel(value);
       case 0: return insert(key, value);
       case 1: return emplace(key, value);
       case 2: return try_emplace(key, value);
@@ -96,8 +120,8 @@ class session {
   }
 
   void insert(int k, int v) {
-    const faulty_number key(k);
-    const faulty_number value(v);
+    const Number key(k);
+    const Number value(v);
     bool did = false;
     if (!through("insert", [&] { did = map_.insert(key, value); })) return;
     agree(did, model_.emplace(k, v).second, "insert");
@@ -108,61 +132,61 @@ class session {
     agree(did, model_.emplace(k, v).second, "emplace");
   }
   void try_emplace(int k, int v) {
-    faulty_number key(k);
+    Number key(k);
     bool did = false;
     if (!through("try_emplace", [&] { did = map_.try_emplace(std::move(key), v); })) return;
     agree(did, model_.emplace(k, v).second, "try_emplace");
     if (!did) agree(key.number(), k, "an argument not used is as it was");
   }
   void insert_or_assign(int k, int v) {
-    const faulty_number key(k);
-    const faulty_number value(v);
+    const Number key(k);
+    const Number value(v);
     auto did = concurrent_map_change::unchanged;
     if (!through("insert_or_assign", [&] { did = map_.insert_or_assign(key, value); })) return;
     agree(static_cast<int>(did), as_change(model_.insert_or_assign(k, v).second),
           "insert_or_assign");
   }
 
-  static void set(faulty_number& changed, int number) {
+  static void set(Number& changed, int number) {
     faults::point();
-    changed = faulty_number(number);
+    changed = Number(number);
   }
 
   void upsert(int k, int v) {
-    const faulty_number key(k);
+    const Number key(k);
     auto did = concurrent_map_change::unchanged;
-    const auto add = [v](faulty_number& changed) { set(changed, changed.number() + v); };
+    const auto add = [v](Number& changed) { set(changed, changed.number() + v); };
     if (!through("upsert", [&] { did = map_.upsert(key, add); })) return;
     agree(static_cast<int>(did), as_change(!model_.contains(k)), "upsert");
     model_[k] += v;
   }
   void upsert_initial(int k, int v) {
-    const faulty_number key(k);
+    const Number key(k);
     auto did = concurrent_map_change::unchanged;
-    const auto add = [v](faulty_number& changed) { set(changed, changed.number() + v); };
-    const auto make = [v] { return faulty_number(-v); };
+    const auto add = [v](Number& changed) { set(changed, changed.number() + v); };
+    const auto make = [v] { return Number(-v); };
     if (!through("upsert-initial", [&] { did = map_.upsert(key, make, add); })) return;
     const auto [at, inserted] = model_.emplace(k, -v);
     if (!inserted) at->second += v;
     agree(static_cast<int>(did), as_change(inserted), "upsert with an initial value");
   }
   void update(int k, int v) {
-    const faulty_number key(k);
+    const Number key(k);
     bool did = false;
-    const auto change = [v](faulty_number& changed) { set(changed, changed.number() - v); };
+    const auto change = [v](Number& changed) { set(changed, changed.number() - v); };
     if (!through("update", [&] { did = map_.update(key, change); })) return;
     agree(did, model_.contains(k), "update");
     if (did) model_[k] -= v;
   }
   void compute(int k, int v) {
-    const faulty_number key(k);
+    const Number key(k);
     auto did = concurrent_map_change::unchanged;
-    const auto decide = [v](std::optional<faulty_number>& value) {
+    const auto decide = [v](std::optional<Number>& value) {
       faults::point();
       if (v % 3 == 0) {
         value.reset();
       } else if (v % 3 == 1) {
-        value = faulty_number((value ? value->number() : 0) + v);
+        value = Number((value ? value->number() : 0) + v);
       }
     };
     if (!through("compute", [&] { did = map_.compute(key, decide); })) return;
@@ -178,12 +202,12 @@ class session {
     agree(static_cast<int>(did), static_cast<int>(expected), "compute");
   }
   void get_or_emplace(int k, int v) {
-    const faulty_number key(k);
+    const Number key(k);
     bool inserted = false;
     int got = 0;
     const auto make = [v] {
       faults::point();
-      return faulty_number(v);
+      return Number(v);
     };
     const bool done = through("get_or_emplace", [&] {
       const auto answer = map_.get_or_emplace(key, make);
@@ -196,15 +220,15 @@ class session {
     agree(got, at->second, "get_or_emplace: the value");
   }
   void erase(int k) {
-    const faulty_number key(k);
+    const Number key(k);
     std::size_t did = 0;
     if (!through("erase", [&] { did = map_.erase(key); })) return;
     agree(did, model_.erase(k), "erase");
   }
   void erase_if(int k, int v) {
-    const faulty_number key(k);
+    const Number key(k);
     std::size_t did = 0;
-    const auto smaller = [v](const faulty_number& value) {
+    const auto smaller = [v](const Number& value) {
       faults::point();
       return value.number() < v;
     };
@@ -216,7 +240,7 @@ class session {
   }
 
   void get(int k) {
-    const faulty_number key(k);
+    const Number key(k);
     const auto at = model_.find(k);
     bool found = false;
     const bool done = through("get", [&] {
@@ -228,16 +252,16 @@ class session {
     agree(map_.contains(key), at != model_.end(), "contains");
   }
   void visit(int k) {
-    const faulty_number key(k);
-    std::vector<faulty_number> keys;
+    const Number key(k);
+    std::vector<Number> keys;
     for (std::size_t i = from_.below(4); i != 0; --i)
-      keys.emplace_back(static_cast<int>(from_.below(24)));
+      keys.emplace_back(any_key());
     std::size_t expected = model_.contains(k) ? 1 : 0;
-    for (const faulty_number& each : keys)
+    for (const Number& each : keys)
       expected += model_.contains(each.number()) ? 1 : 0;
     std::size_t got = 0;
     std::size_t calls = 0;
-    const auto look = [&](const faulty_number& seen, const faulty_number& value) {
+    const auto look = [&](const Number& seen, const Number& value) {
       ++calls;
       faults::point();
       agree(value.number(), model_.at(seen.number()), "visit: the value");
@@ -252,9 +276,9 @@ class session {
 
   /// A guard keeps what it saw, whatever happens to its key.
   void hold(int k) {
-    if (guards_.size() == 8) return;
-    const faulty_number key(k);
-    map_type::guard held;
+    if (guards_.size() == 40) return;
+    const Number key(k);
+    typename map_type::guard held;
     if (!through("find", [&] { held = map_.find(key); })) return;
     const auto at = model_.find(k);
     agree(static_cast<bool>(held), at != model_.end(), "find");
@@ -275,7 +299,7 @@ class session {
   /// Shard by shard: if the predicate throws, what was erased stays erased.
   void erase_matching(int v) {
     std::size_t did = 0;
-    const auto odd = [v](const faulty_number& key, const faulty_number&) {
+    const auto odd = [v](const Number& key, const Number&) {
       faults::point();
       return key.number() % 2 == v % 2;
     };
@@ -289,10 +313,10 @@ class session {
     }
   }
   void insert_range(int k, int v) {
-    std::vector<std::pair<faulty_number, faulty_number>> pairs;
+    std::vector<std::pair<Number, Number>> pairs;
     for (std::size_t i = from_.below(6); i != 0; --i) {
-      pairs.emplace_back(faulty_number(static_cast<int>((static_cast<std::size_t>(k) + i) % 24)),
-                         faulty_number(v));
+      pairs.emplace_back(Number(static_cast<int>((static_cast<std::size_t>(k) + i) % 24)),
+                         Number(v));
     }
     std::size_t did = 0;
     const plain_map before = model_;
@@ -306,12 +330,74 @@ class session {
     }
   }
 
+  /// Many keys one after the other, so that tables grow; the first that fails ends it.
+  void fill(int k, int v) {
+    const int end = k + v;
+    for (bool done = true; done && k < end; ++k) {
+      const Number key(k);
+      const Number value(v);
+      bool did = false;
+      done = through("fill", [&] { did = map_.insert(key, value); });
+      if (done) agree(did, model_.emplace(k, v).second, "fill");
+    }
+  }
+  void drain(int k, int v) {
+    const int end = k + v;
+    for (bool done = true; done && k < end; ++k) {
+      const Number key(k);
+      std::size_t did = 0;
+      done = through("drain", [&] { did = map_.erase(key); });
+      if (done) agree(did, model_.erase(k), "drain");
+    }
+  }
+
+  /// A key that moves is in one of the two maps afterwards, whatever throws.
+  void merge(int k, int v) {
+    map_type source = make({.shards = std::size_t{1} << from_.below(2), .seed = from_.byte()});
+    plain_map others;
+    for (int i = v % 16; i >= 0; --i) {
+      source.insert(Number(k + 3 * i), Number(v));
+      others.emplace(k + 3 * i, v);
+    }
+    std::size_t moved = 0;
+    const bool done = through("merge", [&] { moved = map_.merge(source); });
+    std::size_t gone = 0;
+    for (const auto& [key, value] : others) {
+      const bool stayed = source.contains(Number(key));
+      gone += stayed ? 0 : 1;
+      if (stayed) continue;
+      require(model_.emplace(key, value).second, "merge moved a key that was there");
+    }
+    for (const auto& [key, value] : others)
+      agree(map_.contains(Number(key)), model_.contains(key), "merge: half done");
+    if (!done) return;
+    agree(moved, gone, "merge");
+    for (const auto& [key, value] : others)
+      require(model_.contains(key), "merge left a key that was absent");
+  }
+
+  void erase_in_parallel(int v) {
+    std::size_t did = 0;
+    const plain_map before = model_;
+    const auto third = [v](const Number& key, const Number&) {
+      faults::point();
+      return key.number() % 3 == v % 3;
+    };
+    const bool done = through("erase_if-parallel",
+                              [&] { did = map_.erase_if(veltrix::inline_executor{}, third); });
+    std::erase_if(model_, [v](const auto& each) { return each.first % 3 == v % 3; });
+    if (done) {
+      agree(did, before.size() - model_.size(), "erase_if over all, in parallel");
+    } else {
+      adopt_between(model_, before);
+    }
+  }
+
   /// After an operation on many keys threw: each key is as before or as after, nothing else.
   void adopt_between(const plain_map& least, const plain_map& most) {
     plain_map now;
-    map_.for_each([&](const faulty_number& key, const faulty_number& value) {
-      now.emplace(key.number(), value.number());
-    });
+    map_.for_each(
+        [&](const Number& key, const Number& value) { now.emplace(key.number(), value.number()); });
     for (const auto& [key, value] : now) {
       const auto at = most.find(key);
       require(at != most.end() && at->second == value, "half done: a key that nobody put there");
@@ -343,7 +429,7 @@ class session {
 
   void same_contents() {
     std::size_t seen = 0;
-    map_.for_each([&](const faulty_number& key, const faulty_number& value) {
+    map_.for_each([&](const Number& key, const Number& value) {
       const auto at = model_.find(key.number());
       require(at != model_.end(), "for_each shows a key that nobody put there");
       agree(value.number(), at->second, "for_each: the value");
@@ -353,9 +439,11 @@ class session {
   }
 
   byte_source& from_;
+  veltrix_test::allocation_book& book_;
   map_type map_;
   plain_map model_;
-  std::vector<std::pair<map_type::guard, std::pair<int, int>>> guards_;  // ends before the map
+  std::vector<std::pair<typename map_type::guard, std::pair<int, int>>>
+      guards_;  // ends before the map
 };
 
 }  // namespace
@@ -363,8 +451,11 @@ class session {
 void one_input(byte_source& from) {
   veltrix_test::allocation_book book;
   {
-    session one(from, book);
-    one.run();
+    if (from.flag()) {
+      session<plain_number>(from, book).run();
+    } else {
+      session<faulty_number>(from, book).run();
+    }
   }
   agree(book.live_blocks.load(), 0U, "blocks given back");
   agree(faulty_number::alive(), 0, "keys and values alive at the end");
