@@ -67,6 +67,9 @@ struct workload {
   unsigned threads = 1;
   std::vector<contender> sides;
   shown_as shown = shown_as::ratio;
+  std::uint64_t operations = 0;  ///< of one thread, in each measurement; 0: what fills the time
+  unsigned most_rounds = ~0U;    ///< of what takes long
+  std::uint64_t few = 16;        ///< operations that take far less than a run; tried first
 };
 
 struct options {
@@ -310,12 +313,15 @@ class bench {
     for (const workload& each : together) {
       for (const contender& side : each.sides) {
         progress_.tell(name_ + ": finding the length of a run: " + each.name + ", " + side.name);
-        all.push_back(series{&each, &side, calibrate(side, each.threads), {}, {}, {}});
+        const std::uint64_t operations =
+            each.operations != 0 ? each.operations : calibrate(side, each);
+        all.push_back(series{&each, &side, operations, {}, {}, {}});
       }
     }
     for (unsigned round = 0; round < options_.rounds; ++round) {
-      for (series& each : all)
-        measure_once(each, round);
+      for (series& each : all) {
+        if (round < each.of->most_rounds) measure_once(each, round);
+      }
       std::reverse(all.begin(), all.end());
     }
     if (options_.rounds % 2 == 1) std::reverse(all.begin(), all.end());
@@ -471,13 +477,13 @@ class bench {
 
   /// How many operations take about as long as wanted. Two runs must be long enough: one alone may
   /// have been held up.
-  std::uint64_t calibrate(const contender& side, unsigned threads) const {
+  std::uint64_t calibrate(const contender& side, const workload& of) const {
     if (options_.quick) return 256;
     const double wanted = std::chrono::duration<double, std::nano>(options_.per_run).count();
-    for (std::uint64_t operations = 16;;) {
-      double took = detail::measure(side, threads, operations).wall_ns;
+    for (std::uint64_t operations = of.few;;) {
+      double took = detail::measure(side, of.threads, operations).wall_ns;
       if (took >= wanted / 8) {
-        took = std::min(took, detail::measure(side, threads, operations).wall_ns);
+        took = std::min(took, detail::measure(side, of.threads, operations).wall_ns);
       }
       if (took >= wanted / 8) {
         const double scaled = static_cast<double>(operations) * wanted / took;
