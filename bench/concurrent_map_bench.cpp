@@ -21,6 +21,7 @@
 
 #include "concurrent_maps.hpp"
 #include "harness.hpp"
+#include "map_keys.hpp"
 
 namespace {
 
@@ -34,28 +35,6 @@ constexpr unsigned growth_rounds = 7;
 constexpr std::uint64_t few_operations = 2'048;  // take far less than a run
 
 // --- keys ----------------------------------------------------------------------------------------
-
-/// The finalizer of splitmix64 (Steele, Lea, Flood, OOPSLA 2014): one to one, so all keys differ.
-std::uint64_t spread(std::uint64_t number) {
-  number += 0x9e3779b97f4a7c15ULL;
-  number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  number = (number ^ (number >> 27)) * 0x94d049bb133111ebULL;
-  return number ^ (number >> 31);
-}
-
-template <class Key>
-Key key_of(std::uint64_t number) {
-  if constexpr (std::is_same_v<Key, std::uint64_t>) {
-    return spread(number);
-  } else {
-    // The first 16 characters tell keys apart; the others only make it longer.
-    std::uint64_t bits = spread(number);
-    std::string made(16 + bits % 25, 'x');
-    for (std::size_t i = 0; i < 16; ++i, bits >>= 4)
-      made[i] = "0123456789abcdef"[bits & 15];
-    return made;
-  }
-}
 
 /// Draws ranks below `count`, each in proportion to 1 / (rank + 1) ^ zipf_exponent.
 class zipf_ranks {
@@ -265,9 +244,9 @@ class map_bench {
   }
 
   static bool takes_part(const contender_type& side, const task_type& in, unsigned threads) {
-    if (threads > 1 && !side.shared) return false;
-    if (in.in_batches) return side.batches && side.only.empty();
-    return in.name.find(side.only) != std::string::npos;
+    if (threads > 1 && !side.part.shared) return false;
+    if (in.in_batches) return side.batches && side.part.only.empty();
+    return in.name.find(side.part.only) != std::string::npos;
   }
 
   /// A contender that found too little or too much is no contender.
@@ -372,6 +351,11 @@ map_contenders contenders([[maybe_unused]] bench& table) {
 #else
   table.absent("libcuckoo", "libcuckoo was not found");
 #endif
+#ifdef VELTRIX_BENCH_PARLAYHASH
+  add_parlayhash_maps(all);
+#else
+  table.absent("parlayhash", "parlayhash was not found");
+#endif
   add_locked_maps(all);
   return all;
 }
@@ -385,6 +369,7 @@ const std::vector<std::string> every_steady_task{
 int main(int argc, char** argv) {
   bench table("concurrent_map", parse(argc, argv));
   const map_contenders all = contenders(table);
+  run_large_maps(table, all.numbers);
   constexpr std::size_t million = 1'000'000;
   {
     map_bench large(table, "1 M u64: ", million, std::size_t{1} << 21, all.numbers);

@@ -31,6 +31,7 @@ class by_visit {
     map_.upsert(key, value, change);
   }
   bool erase(const Key& key) { return map_.erase(key) != 0; }
+  std::size_t snapshot() const { return map_.snapshot().size(); }
 
  protected:
   veltrix::concurrent_map<Key, Value> map_;
@@ -70,10 +71,11 @@ class by_find : public by_visit<Key, Value> {
 }  // namespace
 
 void add_concurrent_map(map_contenders& to) {
-  add_both<by_visit<number, number>, by_visit<text, payload>>(to);
-  add_both<by_visit_again<number, number>, by_visit_again<text, payload>>(to, true, "hit uniform");
-  add_both<by_get<number, number>, by_get<text, payload>>(to, true, "hit");
-  add_both<by_find<number, number>, by_find<text, payload>>(to, true, "hit");
+  add_both<by_visit<number, number>, by_visit<text, payload>>(to, {.large = true});
+  add_both<by_visit_again<number, number>, by_visit_again<text, payload>>(to,
+                                                                          {.only = "hit uniform"});
+  add_both<by_get<number, number>, by_get<text, payload>>(to, {.only = "hit"});
+  add_both<by_find<number, number>, by_find<text, payload>>(to, {.only = "hit"});
 }
 
 }  // namespace veltrix_bench

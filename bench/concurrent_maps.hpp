@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -48,7 +49,12 @@ class measured_map {
   /// Inserts keys. Result: how many were absent.
   virtual std::uint64_t insert(const Key* first, std::uint64_t count) = 0;
   /// The same, timing each.
-  virtual void time_inserts(const Key* first, std::uint64_t count, histogram& times) = 0;
+  virtual void time_inserts(const Key* first, std::uint64_t count, stall_meter& times) = 0;
+  /// Upserts until `over`, timing each. Result: how many.
+  virtual std::uint64_t time_upserts(key_walk<Key>& keys, const std::atomic<bool>& over,
+                                     stall_meter& times) = 0;
+  /// Copies all entries. Result: how many; 0: the contender has no way to.
+  virtual std::size_t snapshot() = 0;
   /// Looks keys up and reads what is there. Result: how many were.
   virtual std::uint64_t find(key_walk<Key>& keys, std::uint64_t operations) = 0;
   /// The same by batches, if the contender has a call for one. Counted by keys.
@@ -62,14 +68,20 @@ class measured_map {
 
 constexpr std::size_t keys_in_a_batch = 256;
 
+/// Where a contender takes part.
+struct map_part {
+  bool shared = true;     ///< by threads; false: a floor
+  bool large = false;     ///< where maps have many millions of entries, too
+  std::string only = "";  ///< where this is in the workload's name; empty: everywhere
+};
+
 /// How a map is made, and what it can do.
 template <class Key, class Value>
 struct map_contender {
   std::string name;
   std::unique_ptr<measured_map<Key, Value>> (*make)();
-  bool shared = true;    ///< by threads; false: the floor
-  bool batches = false;  ///< has find_batches()
-  std::string only{};    ///< takes part only where this is in the workload's name
+  bool batches;  ///< has find_batches()
+  map_part part;
 };
 
 using number_map = map_contender<number, number>;
@@ -88,5 +100,9 @@ void add_gtl_maps(map_contenders& to);
 void add_tbb_maps(map_contenders& to);
 void add_libcuckoo_maps(map_contenders& to);
 void add_parlayhash_maps(map_contenders& to);
+
+/// Growth, memory and snapshots of maps with many millions of entries. To be called before other
+/// maps are made.
+void run_large_maps(bench& table, const std::vector<number_map>& all);
 
 }  // namespace veltrix_bench

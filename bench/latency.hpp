@@ -2,6 +2,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <sys/resource.h>
+#include <time.h>
+
+#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cstddef>
@@ -78,6 +82,14 @@ class histogram {
     return static_cast<double>(longest_);
   }
 
+  /// How many took as long as that or longer, to the exactness of a bucket.
+  [[nodiscard]] std::uint64_t above(double took) const {
+    std::uint64_t found = 0;
+    for (std::size_t i = index(static_cast<std::uint64_t>(took)); i < buckets_.size(); ++i)
+      found += buckets_[i].count;
+    return found;
+  }
+
   /// The mean of the slowest `part` of all.
   [[nodiscard]] double mean_of_slowest(double part) const {
     const double wanted = part * static_cast<double>(count_);
@@ -112,6 +124,67 @@ class histogram {
   std::vector<bucket> buckets_ = std::vector<bucket>((64 - exact_bits + 2) * per_power);
   std::uint64_t count_ = 0;
   std::uint64_t longest_ = 0;
+};
+
+/// Times each operation of one thread, and tells what the slow ones cost from what they took: one
+/// whose thread lost its core, but waited for nothing, is charged its processor time.
+class stall_meter {
+ public:
+  template <class Operation>
+  void time(Operation operation) {
+    if (since_look_++ == look_each) look();
+    const std::uint64_t before = ticks();
+    operation();
+    const std::uint64_t took = ticks() - before;
+    times_.add(took);
+    if (took >= slow_) charge(took);
+  }
+
+  [[nodiscard]] const histogram& times() const { return times_; }
+  /// The most that an operation cost, in nanoseconds.
+  [[nodiscard]] double longest_ns() const {
+    const double unslowed = static_cast<double>(std::min(times_.longest(), slow_)) * ns_per_tick();
+    return std::max(longest_ns_, unslowed);
+  }
+
+ private:
+  static constexpr unsigned look_each = 256;  // so that what came before a slow one is not much
+  static constexpr double slow_ns = 20'000;
+
+  /// What the thread has used so far.
+  struct usage {
+    double cpu_ns;
+    long waits;  // it gave its core away to wait for something
+
+    static usage now() {
+      ::rusage used{};
+      ::getrusage(RUSAGE_THREAD, &used);
+      ::timespec cpu{};
+      ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+      return {static_cast<double>(cpu.tv_sec) * 1e9 + static_cast<double>(cpu.tv_nsec),
+              used.ru_nvcsw};
+    }
+  };
+
+  void look() {
+    last_ = usage::now();
+    since_look_ = 0;
+  }
+
+  void charge(std::uint64_t took) {
+    const usage before = last_;
+    look();
+    const double wall_ns = static_cast<double>(took) * ns_per_tick();
+    const bool waited = last_.waits != before.waits;
+    longest_ns_ =
+        std::max(longest_ns_, waited ? wall_ns : std::min(wall_ns, last_.cpu_ns - before.cpu_ns));
+  }
+
+  const std::uint64_t slow_ = static_cast<std::uint64_t>(slow_ns / ns_per_tick());
+  histogram times_;
+  usage last_ = usage::now();  // of the thread that made this
+  unsigned since_look_ = 0;
+  double longest_ns_ = 0;  // of the slow ones
 };
 
 }  // namespace veltrix_bench

@@ -5,7 +5,9 @@
 //   void upsert(key, value, change)    inserts the value, or calls change(Value&) on what is there
 //   bool erase(key)
 //   void reserve(entries)
-//   std::size_t visit_batch(keys, count, use)   if the contender has a call for many look-ups
+// and, where the contender can do it in a way of its own,
+//   std::size_t visit_batch(keys, count, use)   many look-ups
+//   std::size_t snapshot()                      copies all entries; returns how many
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
@@ -49,11 +51,26 @@ class map_runs final : public measured_map<Key, Value> {
     return inserted;
   }
 
-  void time_inserts(const Key* first, std::uint64_t count, histogram& times) override {
-    for (const Key* key = first; key != first + count; ++key) {
-      const std::uint64_t before = ticks();
-      map_.insert(*key, value_of(*key));
-      times.add(ticks() - before);
+  void time_inserts(const Key* first, std::uint64_t count, stall_meter& times) override {
+    for (const Key* key = first; key != first + count; ++key)
+      times.time([&] { map_.insert(*key, value_of(*key)); });
+  }
+
+  std::uint64_t time_upserts(key_walk<Key>& keys, const std::atomic<bool>& over,
+                             stall_meter& times) override {
+    std::uint64_t done = 0;
+    for (; !over.load(std::memory_order_relaxed); ++done) {
+      const Key& key = keys.next();
+      times.time([&] { map_.upsert(key, value_of(key), [](Value& value) { change(value); }); });
+    }
+    return done;
+  }
+
+  std::size_t snapshot() override {
+    if constexpr (requires { map_.snapshot(); }) {
+      return map_.snapshot();
+    } else {
+      return 0;
     }
   }
 
@@ -116,24 +133,23 @@ class map_runs final : public measured_map<Key, Value> {
 };
 
 template <class Key, class Value, class Map>
-map_contender<Key, Value> contender_of(bool shared, const char* only) {
+map_contender<Key, Value> contender_of(const map_part& part) {
   return {Map::name,
           []() -> std::unique_ptr<measured_map<Key, Value>> {
             return std::make_unique<map_runs<Key, Value, Map>>();
           },
-          shared,
           requires(Map & map, const Key* keys){map.visit_batch(keys, 1U, [](const Value&) {});
 }
-, only
+, part
 };  // namespace veltrix_bench
 }
 
 /// Adds a contender for numbers and for texts. Not by a template of maps: with g++ 12 those of
 /// unnamed namespaces have external linkage there, and the linker takes one file's for all.
 template <class Numbers, class Texts>
-void add_both(map_contenders& to, bool shared = true, const char* only = "") {
-  to.numbers.push_back(contender_of<number, number, Numbers>(shared, only));
-  to.texts.push_back(contender_of<text, payload, Texts>(shared, only));
+void add_both(map_contenders& to, const map_part& part = {}) {
+  to.numbers.push_back(contender_of<number, number, Numbers>(part));
+  to.texts.push_back(contender_of<text, payload, Texts>(part));
 }
 
 }  // namespace veltrix_bench

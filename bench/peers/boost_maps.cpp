@@ -4,6 +4,8 @@
 #include <boost/unordered/concurrent_flat_map.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstddef>
+#include <utility>
+#include <vector>
 
 #include "map_runs.hpp"
 
@@ -31,6 +33,12 @@ class concurrent_flat_map {
     map_.try_emplace_or_visit(key, value, [&](auto& entry) { change(entry.second); });
   }
   bool erase(const Key& key) { return map_.erase(key) != 0; }
+  std::size_t snapshot() const {
+    std::vector<std::pair<Key, Value>> copies;
+    copies.reserve(map_.size());
+    map_.cvisit_all([&](const auto& entry) { copies.emplace_back(entry.first, entry.second); });
+    return copies.size();
+  }
 
  private:
   boost::concurrent_flat_map<Key, Value> map_;
@@ -65,8 +73,9 @@ class boost_flat_map {
 }  // namespace
 
 void add_boost_maps(map_contenders& to) {
-  add_both<concurrent_flat_map<number, number>, concurrent_flat_map<text, payload>>(to);
-  add_both<boost_flat_map<number, number>, boost_flat_map<text, payload>>(to, false);
+  add_both<concurrent_flat_map<number, number>, concurrent_flat_map<text, payload>>(
+      to, {.large = true});
+  add_both<boost_flat_map<number, number>, boost_flat_map<text, payload>>(to, {.shared = false});
 }
 
 }  // namespace veltrix_bench

@@ -9,6 +9,7 @@
 #include <shared_mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "map_runs.hpp"
 
@@ -65,6 +66,12 @@ class parallel_map {
         [&](const auto& make) { make(key, value); });
   }
   bool erase(const Key& key) { return map_.erase(key) != 0; }
+  std::size_t snapshot() const {
+    std::vector<std::pair<Key, Value>> copies;
+    copies.reserve(map_.size());
+    map_.for_each([&](const auto& entry) { copies.emplace_back(entry.first, entry.second); });
+    return copies.size();
+  }
 
  private:
   gtl::parallel_flat_hash_map<
@@ -107,9 +114,9 @@ class gtl_flat_map {
 }  // namespace
 
 void add_gtl_maps(map_contenders& to) {
-  add_both<spinning<number, number>, spinning<text, payload>>(to);
+  add_both<spinning<number, number>, spinning<text, payload>>(to, {.large = true});
   add_both<shared<number, number>, shared<text, payload>>(to);
-  add_both<gtl_flat_map<number, number>, gtl_flat_map<text, payload>>(to, false);
+  add_both<gtl_flat_map<number, number>, gtl_flat_map<text, payload>>(to, {.shared = false});
 }
 
 }  // namespace veltrix_bench

@@ -103,7 +103,7 @@ using no_lock = standard_map<Key, Value, by_nothing>;
 void add_locked_maps(map_contenders& to) {
   add_both<one_lock<number, number>, one_lock<text, payload>>(to);
   add_both<many_locks<number, number>, many_locks<text, payload>>(to);
-  add_both<no_lock<number, number>, no_lock<text, payload>>(to, false);
+  add_both<no_lock<number, number>, no_lock<text, payload>>(to, {.shared = false});
 }
 
 }  // namespace veltrix_bench
