@@ -325,41 +325,6 @@ class map_bench {
   std::vector<contender_type> sides_;
 };
 
-/// The contenders that are there; the others are told.
-map_contenders contenders([[maybe_unused]] bench& table) {
-  map_contenders all;
-  add_concurrent_map(all);
-#ifdef VELTRIX_BENCH_BOOST
-  add_boost_maps(all);
-#else
-  table.absent("boost concurrent_flat_map", "Boost 1.83 or newer was not found");
-  table.absent("unlocked boost unordered_flat_map", "Boost 1.83 or newer was not found");
-#endif
-#ifdef VELTRIX_BENCH_GTL
-  add_gtl_maps(all);
-#else
-  for (const char* each : {"gtl spin x256", "gtl rw x256", "unlocked gtl flat_hash_map"})
-    table.absent(each, "gtl was not found");
-#endif
-#ifdef VELTRIX_BENCH_TBB
-  add_tbb_maps(all);
-#else
-  table.absent("TBB concurrent_hash_map", "TBB was not found");
-#endif
-#ifdef VELTRIX_BENCH_LIBCUCKOO
-  add_libcuckoo_maps(all);
-#else
-  table.absent("libcuckoo", "libcuckoo was not found");
-#endif
-#ifdef VELTRIX_BENCH_PARLAYHASH
-  add_parlayhash_maps(all);
-#else
-  table.absent("parlayhash", "parlayhash was not found");
-#endif
-  add_locked_maps(all);
-  return all;
-}
-
 const std::vector<std::string> every_steady_task{
     "hit uniform",  "hit zipf",  "hit one hot key", "miss",      "hit in batches of 256",
     "95/5 uniform", "95/5 zipf", "50/50 uniform",   "50/50 zipf"};
@@ -368,7 +333,8 @@ const std::vector<std::string> every_steady_task{
 
 int main(int argc, char** argv) {
   bench table("concurrent_map", parse(argc, argv));
-  const map_contenders all = contenders(table);
+  const map_contenders all =
+      map_contenders_here([&](const char* side, const char* why) { table.absent(side, why); });
   run_large_maps(table, all.numbers);
   constexpr std::size_t million = 1'000'000;
   {

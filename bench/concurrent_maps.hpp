@@ -101,6 +101,42 @@ void add_tbb_maps(map_contenders& to);
 void add_libcuckoo_maps(map_contenders& to);
 void add_parlayhash_maps(map_contenders& to);
 
+/// The contenders that are here; `absent(name, why)` for the others.
+template <class Absent>
+map_contenders map_contenders_here([[maybe_unused]] Absent absent) {
+  map_contenders all;
+  add_concurrent_map(all);
+#ifdef VELTRIX_BENCH_BOOST
+  add_boost_maps(all);
+#else
+  for (const char* each : {"boost concurrent_flat_map", "unlocked boost unordered_flat_map"})
+    absent(each, "Boost 1.83 or newer was not found");
+#endif
+#ifdef VELTRIX_BENCH_GTL
+  add_gtl_maps(all);
+#else
+  for (const char* each : {"gtl spin x256", "gtl rw x256", "unlocked gtl flat_hash_map"})
+    absent(each, "gtl was not found");
+#endif
+#ifdef VELTRIX_BENCH_TBB
+  add_tbb_maps(all);
+#else
+  absent("TBB concurrent_hash_map", "TBB was not found");
+#endif
+#ifdef VELTRIX_BENCH_LIBCUCKOO
+  add_libcuckoo_maps(all);
+#else
+  absent("libcuckoo", "libcuckoo was not found");
+#endif
+#ifdef VELTRIX_BENCH_PARLAYHASH
+  add_parlayhash_maps(all);
+#else
+  absent("parlayhash", "parlayhash was not found");
+#endif
+  add_locked_maps(all);
+  return all;
+}
+
 /// Growth, memory and snapshots of maps with many millions of entries. To be called before other
 /// maps are made.
 void run_large_maps(bench& table, const std::vector<number_map>& all);
