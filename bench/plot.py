@@ -6,8 +6,9 @@
     bench/plot.py bench/results/snapshot_cell.json --out DIR  writes them there
 
 The same results give the same bytes. Bars are on a logarithmic scale where the longest is more than
-30 times the shortest. The colours follow the reader's choice of light or dark. Exit status: 0
-written, 2 usage or results that cannot be drawn.
+30 times the shortest. A speed is the median of the rounds' ratios to one contender's. The colours
+follow the reader's choice of light or dark. Exit status: 0 written, 2 usage or results that cannot
+be drawn.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import statistics
 import sys
 from xml.sax.saxutils import escape
 
@@ -29,8 +31,61 @@ class Plot:
     title: str
     axis: str      # what a bar's length is
     series: tuple  # of (workload, threads, legend)
+    better: str = "less"
+
+    @property
+    def legends(self):
+        return [legend for _, _, legend in self.series]
+
+    def groups(self, rows):
+        """contender -> its values, one for each series or None; in the order of the results."""
+        groups = {}
+        for place, (workload, threads, _) in enumerate(self.series):
+            for row in rows:
+                if (row["workload"], row["threads"]) != (workload, threads):
+                    continue
+                if row["contender"] not in SKIPPED:
+                    values = groups.setdefault(row["contender"], [None] * len(self.series))
+                    values[place] = row["value"]
+        return groups
 
 
+@dataclasses.dataclass(frozen=True)
+class Speeds:
+    name: str
+    title: str
+    versus: str        # whose speed is 1
+    threads: int
+    contenders: tuple  # the series
+    workloads: tuple   # the groups
+    better: str = "more"
+
+    @property
+    def axis(self):
+        return f"times the speed of {self.versus}"
+
+    @property
+    def legends(self):
+        return self.contenders
+
+    def groups(self, rows):
+        """workload -> how many times the speed of `versus` each contender has, or None."""
+        samples = {(row["workload"], row["contender"]): row["samples"] for row in rows
+                   if row["threads"] == self.threads}
+        groups = {}
+        for workload in self.workloads:
+            basis = samples.get((workload, self.versus))
+            if basis:
+                groups[workload] = [
+                    statistics.median(base / each for base, each in zip(basis, samples[key]))
+                    if (key := (workload, contender)) in samples else None
+                    for contender in self.contenders]
+        return groups
+
+
+GROWTH = "insert growing 1 M to 8 M u64, "
+MAPS = ("concurrent_map", "boost concurrent_flat_map", "gtl spin x256", "parlayhash",
+        "TBB concurrent_hash_map", "libcuckoo")
 LATENCY = "latency beside a writer each 1 ms, "
 PLOTS = {
     "snapshot_cell": (
@@ -47,6 +102,25 @@ PLOTS = {
                              (LATENCY + "p99.9", 1, "all but one in 1,000"),
                              (LATENCY + "p99.99", 1, "all but one in 10,000"))),
     ),
+    "concurrent_map": (
+        Speeds("numbers", "Maps of 64-bit numbers, 2 threads", "boost concurrent_flat_map", 2,
+               MAPS, tuple(f"{size} u64: {task}" for size, tasks in (
+                   ("1 M", ("hit uniform", "hit zipf", "hit one hot key", "miss",
+                            "hit in batches of 256", "95/5 uniform", "95/5 zipf", "50/50 uniform",
+                            "50/50 zipf", "churn", "insert growing", "insert reserved")),
+                   ("10 K", ("hit uniform", "miss", "95/5 uniform", "50/50 uniform", "churn")))
+                           for task in tasks)),
+        Speeds("texts", "Maps of texts to 64 bytes, 2 threads", "boost concurrent_flat_map", 2,
+               MAPS, tuple(f"{size} text: {task}" for size, tasks in (
+                   ("1 M", ("hit uniform", "hit zipf", "95/5 uniform", "50/50 uniform",
+                            "insert growing")),
+                   ("10 K", ("hit uniform", "95/5 uniform", "hit one hot key")))
+                           for task in tasks)),
+        Plot("growth", "One insert, with the clock's own cost, while 1 M entries become 8 M",
+             "microseconds", ((GROWTH + "p50", 1, "half of them take no longer"),
+                              (GROWTH + "p99.99", 1, "all but one in 10,000"),
+                              (GROWTH + "longest", 1, "the longest"))),
+    ),
 }
 
 STYLE = """
@@ -57,6 +131,12 @@ STYLE = """
     .grid { stroke: #30363d } .s0 { fill: #6aa5ec } .s1 { fill: #f0a550 } .s2 { fill: #6fca95 }
   }
   text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }
+"""
+MORE_COLOURS = """
+  .s3 { fill: #8a5bb0 } .s4 { fill: #9a8f2a } .s5 { fill: #7c858e }
+  @media (prefers-color-scheme: dark) {
+    .s3 { fill: #bb92dd } .s4 { fill: #d3c75c } .s5 { fill: #a9b1b9 }
+  }
 """
 WIDTH, LEFT, RIGHT = 860, 220, 80
 BAR, GAP = 13, 12
@@ -116,67 +196,69 @@ def footer(results):
     return "; ".join(part for part in told if part)
 
 
-def groups_of(plot, rows):
-    """contender -> its values, one for each series or None; in the order of the results."""
-    groups = {}
-    for place, (workload, threads, _) in enumerate(plot.series):
-        for row in rows:
-            if (row["workload"], row["threads"]) != (workload, threads):
-                continue
-            if row["contender"] not in SKIPPED:
-                values = groups.setdefault(row["contender"], [None] * len(plot.series))
-                values[place] = row["value"]
-    return groups
-
-
 def bars(plot, groups, axis, top, ours):
     """The shapes of all bars, and where the next thing goes."""
     parts, y = [], top
-    for contender, values in groups.items():
-        height = BAR * len(values)
-        parts.append(text(LEFT - 10, y + height / 2 + 4.5, contender, anchor="end",
-                          weight="bold" if contender.startswith(ours) else "normal"))
-        for place, value in enumerate(values):
+    for name, values in groups.items():
+        shown = [(place, value) for place, value in enumerate(values)
+                 if value is not None or isinstance(plot, Plot)]
+        height = BAR * len(shown)
+        parts.append(text(LEFT - 10, y + height / 2 + 4.5, name, anchor="end",
+                          weight="bold" if name.startswith(ours) else "normal"))
+        for line, (place, value) in enumerate(shown):
             if value is None:
                 continue
             length = max(1.0, axis.at(value))
-            parts.append(f'<rect class="s{place}" x="{LEFT}" y="{y + BAR * place:.1f}" '
+            parts.append(f'<rect class="s{place}" x="{LEFT}" y="{y + BAR * line:.1f}" '
                          f'width="{length:.1f}" height="{BAR - 2}"><title>'
-                         f'{escape(f"{contender}, {plot.series[place][2]}: {number(value)}")}'
+                         f'{escape(f"{name}, {plot.legends[place]}: {number(value)}")}'
                          f'</title></rect>')
-            parts.append(text(LEFT + length + 5, y + BAR * place + BAR - 3.5, number(value),
+            parts.append(text(LEFT + length + 5, y + BAR * line + BAR - 3.5, number(value),
                               size=11))
         y += height + GAP
     return parts, y
 
 
+def legend(plot, groups, top):
+    """The names of the series that have a bar, and where the next thing goes."""
+    parts, x, y = [], 20.0, top
+    for place, name in enumerate(plot.legends):
+        if all(values[place] is None for values in groups.values()):
+            continue
+        width = 18 + 7.2 * len(name) + 24
+        if x > 20.0 and x + width > WIDTH:
+            x, y = 20.0, y + 20
+        parts.append(f'<rect class="s{place}" x="{x:.1f}" y="{y}" width="12" height="12"/>')
+        parts.append(text(x + 18, y + 10.5, name))
+        x += width
+    return parts, y + 34
+
+
 def draw(plot, results):
-    groups = groups_of(plot, results["rows"])
+    groups = plot.groups(results["rows"])
     values = [value for each in groups.values() for value in each if value is not None]
     if not values:
         raise Undrawable(f"no rows for '{plot.title}'")
     axis = Axis(values, WIDTH - LEFT - RIGHT)
-    shapes, bottom = bars(plot, groups, axis, 92, results["bench"])
-    head = [text(20, 30, plot.title, size=17, weight="bold")]
-    x = 20.0
-    for place, (_, _, legend) in enumerate(plot.series):
-        head.append(f'<rect class="s{place}" x="{x:.1f}" y="46" width="12" height="12"/>')
-        head.append(text(x + 18, 56.5, legend))
-        x += 18 + 7.2 * len(legend) + 24
+    head, top = legend(plot, groups, 46)
+    head.insert(0, text(20, 30, plot.title, size=17, weight="bold"))
+    shapes, bottom = bars(plot, groups, axis, top + 12, results["bench"])
     lines = []
     for tick in axis.ticks:
         at = LEFT + axis.at(tick) if tick else LEFT
-        lines.append(f'<line class="grid" x1="{at:.1f}" y1="80" x2="{at:.1f}" y2="{bottom:.1f}"/>')
+        lines.append(f'<line class="grid" x1="{at:.1f}" y1="{top}" x2="{at:.1f}" '
+                     f'y2="{bottom:.1f}"/>')
         lines.append(text(at, bottom + 16, f"{tick:,g}" if tick < 1000 else f"{tick:,.0f}", "faint",
                           11, "middle"))
     scale = ", logarithmic" if axis.logarithmic else ""
-    foot = [text(LEFT + axis.length / 2, bottom + 38, f"{plot.axis} (less is better{scale})",
-                 anchor="middle"),
+    foot = [text(LEFT + axis.length / 2, bottom + 38,
+                 f"{plot.axis} ({plot.better} is better{scale})", anchor="middle"),
             text(20, bottom + 62, footer(results), "faint", 11)]
     height = bottom + 76
+    style = STYLE + (MORE_COLOURS if len(plot.legends) > 3 else "")
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
                       f'width="{WIDTH}" height="{height:.0f}" role="img" '
-                      f'aria-label="{escape(plot.title)}">', f"<style>{STYLE}</style>",
+                      f'aria-label="{escape(plot.title)}">', f"<style>{style}</style>",
                       f'<rect class="ground" width="{WIDTH}" height="{height:.0f}"/>']
                      + head + lines + shapes + foot + ["</svg>", ""])
 

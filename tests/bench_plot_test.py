@@ -79,6 +79,21 @@ class Plots(unittest.TestCase):
         self.assertTrue(any("nanoseconds per read" in each for each in words))
         self.assertTrue(any("<any>, 2 cores" in each for each in words))
 
+    def test_speeds_are_the_medians_of_the_rounds_ratios(self):
+        speeds = next(each for each in plot.PLOTS["concurrent_map"]
+                      if isinstance(each, plot.Speeds))
+        rows = [{"workload": speeds.workloads[0], "threads": speeds.threads, "contender": contender,
+                 "value": 0, "samples": samples}
+                for contender, samples in ((speeds.contenders[0], [5.0, 1.0, 20.0]),  # 4, 2, 1
+                                           (speeds.versus, [20.0, 2.0, 20.0]))]
+        found = {"bench": "concurrent_map", "rows": rows}
+        root = tree.fromstring(plot.draw(speeds, found))
+        self.assertIn(speeds.workloads[0], self.words(root))
+        self.assertNotIn(speeds.workloads[1], self.words(root))
+        ours, theirs = (float(each.get("width")) for each in root.iter(SVG + "rect")
+                        if each.get("x") == str(plot.LEFT))
+        self.assertAlmostEqual(ours / theirs, 2, delta=0.01)
+
     def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(self):
         for content in ("{", "{}", results({}), results({"ours": 1.0}, bench="clock")):
             code, err, files = self.drawn(content)
