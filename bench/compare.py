@@ -34,7 +34,8 @@ KEYS = {"workload": str, "threads": int, "contender": str, "source": str, "at_mo
         "at_least": (int, float), "versus": str, "versus_threads": int, "versus_workload": str}
 CLOCKS = ("samples", "cpu_samples")  # what judges, what stands beside it
 CLOCK_NAMES = {"samples": "by the wall", "cpu_samples": "by processor time"}
-FLOOR, FLOOR_AGAIN = "plain pointer", "plain pointer again"
+AGAIN = " again"  # ends the name of a contender that is there twice
+TIMES = ("ns", "us", "percent")  # noise is in these; other units are counts
 
 
 class UsageError(Exception):
@@ -170,13 +171,13 @@ def judge_one(goal, rows, absent, partial, clocks):
     otherwise = None
     if goal.other_row:
         other = rows[goal.other_row]
-        values = ratios_of(row, other, clocks[0])
+        values = ratios_of(row, other, clocks[0]) or ratios_of(row, other)
         otherwise = statistics.median(ratios_of(row, other, clocks[1]) or [0]) or None
     else:
         values = row.get(clocks[0]) or row["samples"]
     # A count is held to its worst round, a time to its median one.
     value = statistics.median(values)
-    if row["unit"] != "ns":
+    if row["unit"] not in TIMES:
         value = max(values) if goal.at_most is not None else min(values)
     return Verdict(goal, "met" if goal.holds(value) else "missed", value, min(values), max(values),
                    otherwise)
@@ -232,14 +233,15 @@ def summary(verdicts):
 def noise(results):
     """How far two equal contenders differed, and how much of the machine was ours."""
     rows = {(row["workload"], row["threads"], row["contender"]): row for row in results["rows"]}
-    floor, again = (rows.get(("read", 1, name)) for name in (FLOOR, FLOOR_AGAIN))
-    if floor is None or again is None:
+    twice = next((key for key in rows if key[1] == 1 and (key[0], 1, key[2] + AGAIN) in rows), None)
+    if twice is None:
         return "noise: not known"
-    ratios = ratios_of(again, floor)
+    workload, _, contender = twice
+    ratios = ratios_of(rows[workload, 1, contender + AGAIN], rows[twice])
     lines = [f"noise: two equal contenders differed by {statistics.median(ratios):.3f}x "
              f"({min(ratios):.3f} to {max(ratios):.3f})"]
     for threads in (1, 2):
-        row = rows.get(("read", threads, FLOOR), {})
+        row = rows.get((workload, threads, contender), {})
         had = [100 * part for part in ratios_of(dict(samples=row.get("cpu_samples")), row)]
         if had:
             lines.append(f"{threads_of(threads)} ran for {statistics.median(had):.0f} % "

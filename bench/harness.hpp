@@ -469,7 +469,7 @@ class bench {
     std::fprintf(file, ", \"%s\": [", key);
     const char* separator = "";
     for (const double sample : samples) {
-      std::fprintf(file, "%s%.4f", separator, sample);
+      std::fprintf(file, "%s%.5g", separator, sample);
       separator = ", ";
     }
     std::fprintf(file, "]");

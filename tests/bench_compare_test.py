@@ -104,6 +104,26 @@ class Verdicts(Tree):
         self.assertEqual(self.compare([alive], "--gate")[0], 1)
         self.assertEqual(self.compare([{**alive, "at_most": 67}], "--gate")[0], 0)
 
+    def test_a_time_in_other_units_and_a_share_are_judged_by_their_median(self):
+        for unit in ("us", "percent"):
+            rows = {**RESULTS, "rows": [row("stall", 1, "ours", [2.0, 3.0, 90.0], unit=unit)]}
+            stall = goal("ours", workload="stall", at_most=3)
+            self.assertEqual(self.compare([stall], "--gate", results=rows)[0], 0, unit)
+            self.assertEqual(self.compare([{**stall, "at_most": 2}], "--gate", results=rows)[0], 1)
+
+    def test_what_has_no_processor_time_is_judged_without_it(self):
+        alive = goal("ours", workload="alive", versus_workload="read", at_most=10)
+        for options in ((), ("--cpu-time",)):
+            code, out, _ = self.compare([alive], "--gate", *options)
+            self.assertEqual(code, 0, out)
+            self.assertRegex(out, r"8.38x +0.667 to 8.38 ")
+
+    def test_noise_is_how_far_two_equal_contenders_differ(self):
+        twice = {**RESULTS, "rows": RESULTS["rows"] + [
+            row("read", 1, "ours again", [3.3, 4.4, 16.0])]}
+        self.assertIn("differed by 1.100x (1.100 to 2.000)", self.compare([], results=twice)[1])
+        self.assertIn("noise: not known", self.compare([])[1])
+
     def test_an_absent_contender_is_not_measured_and_never_met(self):
         for absent in (goal("peer", versus="floor", at_most=9),
                        goal("ours", versus="peer", at_most=9)):
