@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <pthread.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -188,6 +190,28 @@ class companion {
   std::thread thread_;
 };
 
+/// Gives the threads of a crew a core each, as far as there are: else the scheduler may leave two
+/// on one for as long as a short run, and nobody contends.
+inline void settle([[maybe_unused]] unsigned thread) {
+#ifdef __linux__
+  static const std::vector<int> cores = [] {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    sched_getaffinity(0, sizeof allowed, &allowed);
+    std::vector<int> found;
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(core, &allowed)) found.push_back(core);
+    }
+    return found;
+  }();
+  if (cores.empty()) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cores[thread % cores.size()], &one);
+  pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+#endif
+}
+
 /// What one thread of a measurement found.
 struct thread_times {
   double cpu_ns = 0;
@@ -223,6 +247,7 @@ inline double timed_crew(const contender& side, std::uint64_t operations,
   std::vector<std::thread> crew;
   for (unsigned t = 0; t < times.size(); ++t) {
     crew.emplace_back([&, t] {
+      settle(t);
       times[t] = timed_run(side, t, operations, [&] {
         ready.fetch_add(1, std::memory_order_acq_rel);
         while (!go.load(std::memory_order_acquire))
