@@ -69,7 +69,7 @@ void fill(map_type& map, std::size_t entries) {
 
 // --- growth --------------------------------------------------------------------------------------
 
-/// What the inserts of a growing map took, one value a round.
+/// What the inserts of a growing map cost, one value a round.
 struct growth_times {
   static constexpr std::array<double, 4> parts{0.5, 0.99, 0.999, 0.9999};
   static constexpr std::array<const char*, 4> names{"p50", "p99", "p99.9", "p99.99"};
@@ -78,17 +78,17 @@ struct growth_times {
                                                          "of 10 ms and more"};
   std::array<std::vector<double>, parts.size()> quantiles_us;
   std::array<std::vector<double>, spans_us.size()> longer;
-  std::vector<double> longest_us;  // by what they cost
-  std::vector<double> slowest_us;  // by the wall
+  std::vector<double> longest_us;
+  std::vector<double> slowest_us;  // by what it took, with what others took from its thread
 
   void add(const stall_meter& meter) {
     const double us = ns_per_tick() / 1'000;
     for (std::size_t i = 0; i < parts.size(); ++i)
-      quantiles_us[i].push_back(meter.times().quantile(parts[i]) * us);
+      quantiles_us[i].push_back(meter.costs().quantile(parts[i]) * us);
     for (std::size_t i = 0; i < spans_us.size(); ++i)
-      longer[i].push_back(static_cast<double>(meter.times().above(spans_us[i] / us)));
-    longest_us.push_back(meter.longest_ns() / 1'000);
-    slowest_us.push_back(static_cast<double>(meter.times().longest()) * us);
+      longer[i].push_back(static_cast<double>(meter.costs().above(spans_us[i] / us)));
+    longest_us.push_back(static_cast<double>(meter.costs().longest()) * us);
+    slowest_us.push_back(static_cast<double>(meter.slowest()) * us);
   }
 };
 
@@ -192,7 +192,7 @@ void run_memory(bench& table, const std::vector<number_map>& sides) {
 
 /// What a writer did during a while.
 struct writing {
-  double per_second;
+  double per_us;  // of what they cost
   double longest_us;
 };
 
@@ -204,11 +204,11 @@ writing write_while(map_type& map, key_walk<number>& walk, Meanwhile meanwhile) 
   writing found{};
   std::thread writer([&] {
     stall_meter meter;
-    const double start = detail::wall_ns();
     begun.store(true, std::memory_order_release);
     const std::uint64_t writes = map.time_upserts(walk, over, meter);
-    found.per_second = static_cast<double>(writes) * 1e9 / (detail::wall_ns() - start);
-    found.longest_us = meter.longest_ns() / 1'000;
+    const double us = ns_per_tick() / 1'000;
+    found.per_us = static_cast<double>(writes) / (static_cast<double>(meter.sum_of_costs()) * us);
+    found.longest_us = static_cast<double>(meter.costs().longest()) * us;
   });
   while (!begun.load(std::memory_order_acquire))
     std::this_thread::yield();
@@ -255,8 +255,8 @@ void run_snapshots(bench& table, const std::vector<number_map>& sides) {
                      side.name.c_str(), copied, entries);
         std::exit(1);
       }
-      kept.push_back(100 * beside.per_second / alone.per_second);
-      kept_beside_copy.push_back(100 * control.per_second / alone.per_second);
+      kept.push_back(100 * beside.per_us / alone.per_us);
+      kept_beside_copy.push_back(100 * control.per_us / alone.per_us);
       longest_us.push_back(beside.longest_us);
     }
     table.clear();

@@ -126,8 +126,8 @@ class histogram {
   std::uint64_t longest_ = 0;
 };
 
-/// Times each operation of one thread, and tells what the slow ones cost from what they took: one
-/// whose thread lost its core, but waited for nothing, is charged its processor time.
+/// Times each operation of one thread, and tells what they cost from what they took: a slow one
+/// whose thread lost its core, but waited for nothing, costs its processor time.
 class stall_meter {
  public:
   template <class Operation>
@@ -136,16 +136,15 @@ class stall_meter {
     const std::uint64_t before = ticks();
     operation();
     const std::uint64_t took = ticks() - before;
-    times_.add(took);
-    if (took >= slow_) charge(took);
+    const std::uint64_t cost = took < slow_ ? took : cost_of(took);
+    costs_.add(cost);
+    sum_ += cost;
+    slowest_ = std::max(slowest_, took);
   }
 
-  [[nodiscard]] const histogram& times() const { return times_; }
-  /// The most that an operation cost, in nanoseconds.
-  [[nodiscard]] double longest_ns() const {
-    const double unslowed = static_cast<double>(std::min(times_.longest(), slow_)) * ns_per_tick();
-    return std::max(longest_ns_, unslowed);
-  }
+  [[nodiscard]] const histogram& costs() const { return costs_; }
+  [[nodiscard]] std::uint64_t sum_of_costs() const { return sum_; }
+  [[nodiscard]] std::uint64_t slowest() const { return slowest_; }  ///< by what it took
 
  private:
   static constexpr unsigned look_each = 256;  // so that what came before a slow one is not much
@@ -171,20 +170,20 @@ class stall_meter {
     since_look_ = 0;
   }
 
-  void charge(std::uint64_t took) {
+  std::uint64_t cost_of(std::uint64_t took) {
     const usage before = last_;
     look();
-    const double wall_ns = static_cast<double>(took) * ns_per_tick();
-    const bool waited = last_.waits != before.waits;
-    longest_ns_ =
-        std::max(longest_ns_, waited ? wall_ns : std::min(wall_ns, last_.cpu_ns - before.cpu_ns));
+    if (last_.waits != before.waits) return took;
+    return std::min(took,
+                    static_cast<std::uint64_t>((last_.cpu_ns - before.cpu_ns) / ns_per_tick()));
   }
 
   const std::uint64_t slow_ = static_cast<std::uint64_t>(slow_ns / ns_per_tick());
-  histogram times_;
+  histogram costs_;  // in ticks, as all else
+  std::uint64_t sum_ = 0;
+  std::uint64_t slowest_ = 0;
   usage last_ = usage::now();  // of the thread that made this
   unsigned since_look_ = 0;
-  double longest_ns_ = 0;  // of the slow ones
 };
 
 }  // namespace veltrix_bench
