@@ -138,13 +138,18 @@ class [[nodiscard]] retired_batch {
     return *this;
   }
   ~retired_batch() {
-    while (first_ != nullptr) {
-      auto* const each = static_cast<Node*>(std::exchange(first_, first_->next_));
+    while (Node* const each = pop())
       Dispose()(each);
-    }
   }
 
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+
+  /// Takes out the first one, which the caller disposes of; null where there is none.
+  [[nodiscard]] Node* pop() noexcept {
+    reclaimable* const taken = first_;
+    if (taken != nullptr) first_ = taken->next_;
+    return static_cast<Node*>(taken);
+  }
 
  private:
   reclaimable* first_ = nullptr;

@@ -29,7 +29,6 @@
 #include "clock.hpp"
 #include "detail/config.hpp"
 #include "detail/count_mark.hpp"
-#include "detail/message.hpp"
 #include "detail/notifier.hpp"
 #include "detail/reader_record.hpp"
 #include "detail/snapshot_node.hpp"
@@ -139,15 +138,14 @@ class snapshot_cell {
   std::uint64_t publish(T value)
     requires std::move_constructible<T>
   {
-    return accepted_or_raise(write(box([&value]() -> T { return std::move(value); })), "publish");
+    return accept(box([&value]() -> T { return std::move(value); }), "publish");
   }
 
   /// As publish(), for T(arguments...) built in place.
   template <class... Arguments>
     requires std::constructible_from<T, Arguments...>
   std::uint64_t emplace(Arguments&&... arguments) {
-    return accepted_or_raise(
-        write(box([&]() -> T { return T(std::forward<Arguments>(arguments)...); })), "emplace");
+    return accept(box([&]() -> T { return T(std::forward<Arguments>(arguments)...); }), "emplace");
   }
 
   /// As publish(), telling a refusal instead of throwing. Result: accepted or refused.
@@ -252,7 +250,7 @@ class snapshot_cell {
   std::uint64_t install(ref& value, std::optional<std::uint64_t> expected);
   publish_result try_install(ref& value, guard base);
   publish_result write(ref value);
-  std::uint64_t accepted_or_raise(publish_result result, const char* operation) const;
+  std::uint64_t accept(ref value, const char* operation);
 
   template <class Told>
   snapshot_subscription follow(Told told, std::optional<std::uint64_t> seen) const {
@@ -261,8 +259,12 @@ class snapshot_cell {
     return snapshot_subscription(notifier_, id);
   }
 
-  void deliver() const noexcept {
-    if (!notifier_->idle()) notifier_->deliver([this] { return store_.newest(); });
+  [[gnu::always_inline]] void deliver() const noexcept {
+    if (!notifier_->idle()) [[unlikely]]
+      deliver_now();
+  }
+  [[gnu::noinline]] void deliver_now() const noexcept {
+    notifier_->deliver([this] { return store_.newest(); });
   }
 
   detail::snapshot_store<T> store_;
@@ -520,22 +522,13 @@ publish_result snapshot_cell<T>::write(ref value) {
   }
 }
 
+/// write(), with an exception for a refusal.
 template <class T>
-std::uint64_t snapshot_cell<T>::accepted_or_raise(publish_result result,
-                                                  const char* operation) const {
-  if (result) return result.version;
-  std::string got;
-  for (const std::string& reason : result.reasons)
-    got.append(got.empty() ? "" : ", ").append(reason);
-  const std::string where = std::string("snapshot_cell::").append(operation);
-  const std::string stays = "version " + detail::text_of(result.version) + " stays in force";
-  detail::raise(snapshot_refused(detail::describe({.where = where,
-                                                   .what = "the validator's objections",
-                                                   .got = got,
-                                                   .allowed = "none",
-                                                   .stays = stays,
-                                                   .next = "mend the value, or use try_publish()"}),
-                                 std::move(result)));
+std::uint64_t snapshot_cell<T>::accept(ref value, const char* operation) {
+  if (!validator_) return install(value, std::nullopt);
+  publish_result result = write(std::move(value));
+  if (!result) detail::raise_refused(std::move(result), operation);
+  return result.version;
 }
 
 /// What snapshot_cell::derive() returns: a cell that only its source writes. It must not end inside

@@ -41,6 +41,17 @@
 #define VELTRIX_TSAN 0
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define VELTRIX_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define VELTRIX_ASAN 1
+#endif
+#endif
+#if !defined(VELTRIX_ASAN)
+#define VELTRIX_ASAN 0
+#endif
+
 // -DVELTRIX_NO_MEMBARRIER=1 makes no membarrier(2) call, for sandboxes that kill who does. Fences
 // are then ordered ones on both sides. No layout and no signature depends on it.
 #if !defined(VELTRIX_NO_MEMBARRIER)

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "config.hpp"
+#include "message.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
@@ -87,5 +88,25 @@ struct snapshot_version {
   std::uint64_t version = 0;
 };
 
+namespace detail {
+
+/// Throws snapshot_refused for a result of snapshot_cell::`operation`.
+[[noreturn, gnu::noinline]] inline void raise_refused(publish_result result,
+                                                      const char* operation) {
+  std::string got;
+  for (const std::string& reason : result.reasons)
+    got.append(got.empty() ? "" : ", ").append(reason);
+  const std::string where = std::string("snapshot_cell::").append(operation);
+  const std::string stays = "version " + text_of(result.version) + " stays in force";
+  raise(snapshot_refused(describe({.where = where,
+                                   .what = "the validator's objections",
+                                   .got = got,
+                                   .allowed = "none",
+                                   .stays = stays,
+                                   .next = "mend the value, or use try_publish()"}),
+                         std::move(result)));
+}
+
+}  // namespace detail
 }  // namespace VELTRIX_ABI
 }  // namespace veltrix

@@ -24,6 +24,7 @@
 #include "../stop_token.hpp"
 #include "reader_record.hpp"
 #include "snapshot_node.hpp"
+#include "spare_memory.hpp"
 #include "stoppable_wait.hpp"
 #include "sync.hpp"
 
@@ -44,6 +45,9 @@ class snapshot_store {
   using ref = snapshot_ref<T>;
   using slot = reader_record::slot;
 
+  /// Fewer that end at a look are no burst. Fewer under the explorer, so that it sees memory again.
+  static constexpr std::size_t few = sync::repeatable ? 1 : 8;
+
   explicit snapshot_store(std::size_t history)
       : history_(history), census_(new value_census), garbage_(domain()) {}
   snapshot_store(const snapshot_store&) = delete;
@@ -53,6 +57,7 @@ class snapshot_store {
       node::release(take_oldest());
     // relaxed: nobody else uses the cell that its owner ends
     if (node* const last = current_.load(sync::relaxed)) node::release(last);
+    static_cast<void>(spares_.take_all());
   }
 
   // --- reading -----------------------------------------------------------------------------------
@@ -71,7 +76,7 @@ class snapshot_store {
   }
   /// The same in any slot.
   [[nodiscard, gnu::noinline]] node* show_anew(slot& mine) const noexcept {
-    return detail::show(current_, mine, domain().mode());
+    return show_briefly(mine);
   }
   /// The version in force, where the thread's first slot is in use or needs a fence.
   [[nodiscard, gnu::noinline]] shown show_elsewhere() const noexcept {
@@ -83,7 +88,7 @@ class snapshot_store {
   /// The version in force, held: for a reader that has no slot to spare.
   [[nodiscard]] ref hold() const noexcept {
     const momentary_slot mine(domain());
-    return ref::to(*show_anew(mine.slot()));
+    return ref::to(*show_briefly(mine.slot()));
   }
 
   /// Only to compare it with a version that the caller shows.
@@ -96,7 +101,7 @@ class snapshot_store {
   /// A version with the value returned by `make()`, built in place, not yet in force.
   template <class Make>
   [[nodiscard]] ref box(Make& make) const {
-    return ref(node::with_value(*census_.get(), make));
+    return ref(node::with_value(spares_.take(), make));
   }
   /// A version with the value of `kept`, not yet in force; T is not copied.
   [[nodiscard]] static ref box_again(const ref& kept) { return ref(node::showing(*kept.get())); }
@@ -104,13 +109,14 @@ class snapshot_store {
   /// Puts version 1 in force; before any other use.
   void begin(ref first) noexcept {
     first.get()->set_version(1);
+    first.get()->enter(*census_);
     current_.store(first.take(), sync::relaxed);  // relaxed: the cell is not shared yet
   }
 
   /// Puts `fresh` in force and wakes the waiters. Result: its version, or 0 if `expected` is given
   /// and not in force; then `fresh` is as it was, else empty.
   std::uint64_t install(ref& fresh, std::optional<std::uint64_t> expected) noexcept {
-    batch dead;  // ends outside the lock: ~T() is a user's
+    remains dead;  // ends outside the lock: ~T() is a user's
     std::uint64_t version = 0;
     bool wake = false;
     {
@@ -119,21 +125,29 @@ class snapshot_store {
       newest_ = version = newest_ + 1;
       node& replaced = *in_force();
       fresh.get()->set_version(version);
+      fresh.get()->enter(*census_);
       // (1) release-store; pairs with acquire-load of reclaim_domain.hpp (2). Publishes: the node,
       // and what its writer did before.
       current_.store(fresh.take(), sync::release);
-      if (node* const left = keep(replaced)) dead = retire(*left);
+      if (node* const left = keep(replaced)) retire(*left, dead);
+      spares_.lay_ready();
       wake = waiters_ != 0;
     }
     if (wake) grew_.notify_all();
+    keep_memory(end(dead));
     return version;
   }
 
   /// Ends the replaced versions that nobody reads.
   void collect() noexcept {
-    batch dead;  // ends outside the lock
-    const lock_guard lock(mutex_);
-    dead = garbage_.collect(sync::coarse_now());
+    remains dead;  // ends outside the lock
+    {
+      const lock_guard lock(mutex_);
+      dead.nodes = garbage_.collect(sync::coarse_now());
+      dead.memory = spares_.take_all();
+      since_look_ = 0;
+    }
+    static_cast<void>(end(dead));
   }
 
   // --- the history, and waiting ------------------------------------------------------------------
@@ -196,16 +210,29 @@ class snapshot_store {
 
  private:
   using lock_guard = sync::lock_guard<sync::mutex>;
-  using garbage = retire_list<node, typename node::let_go>;
+  /// Where the store itself ends; else it takes the nodes out of a batch one by one.
+  struct release_hold {
+    void operator()(node* each) const noexcept { node::release(each); }
+  };
+  using garbage = retire_list<node, release_hold>;
   using batch = typename garbage::batch;
 
+  /// What a look found to end once the lock is free.
+  struct remains {
+    batch nodes;
+    memory_chain<node> memory;
+  };
   struct one_waiter_less {
     std::size_t& waiters;
     ~one_waiter_less() { --waiters; }
   };
-  struct leave_census {
-    void operator()(value_census* census) const noexcept { value_census::leave(census); }
+  struct close_census {
+    void operator()(value_census* census) const noexcept { census->close(); }
   };
+
+  node* show_briefly(slot& mine) const noexcept {
+    return detail::show(current_, mine, domain().mode());
+  }
 
   /// Under mutex_.
   node* in_force() const noexcept {
@@ -231,10 +258,39 @@ class snapshot_store {
     return taken;
   }
 
-  /// Result: what no reader shows, if it is time to look. Under mutex_.
-  batch retire(node& left) noexcept {
-    const auto now = sync::coarse_now();
-    return garbage_.retire(left, now) ? garbage_.collect(now) : batch();
+  /// Finds what no reader shows, if it is time to look. Under mutex_.
+  void retire(node& left, remains& dead) noexcept {
+    // The time is not asked for in the midst of a burst: a writer that is slow after one looks with
+    // its eighth store at the latest, and then with each.
+    if (since_look_++ % few == 0) now_ = sync::coarse_now();
+    if (!garbage_.retire(left, now_)) return;
+    since_look_ = 0;
+    const std::size_t before = garbage_.pending();
+    dead.nodes = garbage_.collect(now_);
+    // Not many ended since the last look: this is no burst, and nothing is kept for one.
+    if (before - garbage_.pending() < few) dead.memory = spares_.take_all();
+  }
+
+  /// Ends what a look has found, with no lock held. Result: its memory.
+  memory_chain<node> end(remains& dead) noexcept {
+    memory_chain<node> memory;
+    std::int64_t ended = 0;
+    while (node* const each = dead.nodes.pop()) {
+      if (void* const left = node::let_go(each)) {
+        memory.push(left);
+        ++ended;
+      }
+    }
+    if (ended != 0) census_->leave(ended);
+    return memory;
+  }
+
+  /// Keeps the memory of what were many, for the next ones. With no lock held.
+  void keep_memory(memory_chain<node> left) noexcept {
+    if (left.length() < few || spares_.most() == 0) return;
+    const lock_guard lock(mutex_);
+    spares_.keep(left);
+    spares_.lay_ready();
   }
 
   // What readers look at, on a line of its own: it changes with a version only.
@@ -242,15 +298,18 @@ class snapshot_store {
   reclaim_domain* const domain_ = &reclaim_domain::shared();
 
   alignas(cache_line) const std::size_t history_;
-  const std::unique_ptr<value_census, leave_census> census_;
+  const std::unique_ptr<value_census, close_census> census_;
   mutable sync::mutex mutex_;              // guards all below, and writes of current_
   mutable sync::condition_variable grew_;  // newest_ grew
   mutable std::size_t waiters_ = 0;        // in grew_, or about to be
   sync::var<std::uint64_t> newest_{std::uint64_t{1}};
+  mutable spare_memory<node> spares_;
   node* oldest_ = nullptr;  // the history, by newer()
   node* latest_ = nullptr;  // its other end, where there is one
   std::size_t kept_ = 0;    // its length
   garbage garbage_;
+  std::size_t since_look_ = 0;                   // so many were retired
+  std::chrono::steady_clock::time_point now_{};  // when the time was last asked for
 };
 
 }  // namespace detail
