@@ -103,6 +103,11 @@ class crowd {
   standing_threads threads_;
 };
 
+constinit reclaim_domain stamped_domain;
+struct stamped {
+  [[nodiscard]] veltrix::detail::stamp order() const { return 1500; }
+};
+
 /// A domain whose first record is claimed while a fork is under way, in a handler that runs after
 /// the library's own: it was registered earlier.
 constinit reclaim_domain late_domain;
@@ -309,6 +314,18 @@ TEST_CASE("reclaim in a child: a fork by another thread than the first, and a ch
   }).join();
   CHECK(told == "");
   CHECK(held_by_main->is(1));
+}
+
+TEST_CASE("reclaim in a child: a look goes by no stamp that was left before the fork") {
+  auto* const record = stamped_domain.claim_for_object();
+  const stamped found;
+  record->note(found, record->last);
+  CHECK(stamped_domain.reached_by_all(1000, 2000) == 1500);
+  CHECK(run_in_child([](child_report& report) {
+          const auto reached = stamped_domain.reached_by_all(1000, 2000);
+          report.expect(reached == veltrix::detail::no_stamp, "it went by the parent's stamp");
+        }) == "");
+  record->give_back();
 }
 
 TEST_CASE("reclaim in a child: the statistics name the thread that lives on") {

@@ -453,10 +453,11 @@ TEST_CASE("reclaim domains used in turn by one thread keep one record each") {
     for (int i = 0; i < 1'000; ++i) {
       same = same && one_domain.record_of_this_thread() == in_one;
       same = same && other_domain.record_of_this_thread() == in_other;
-      auto* const quick = other_domain.quick_slot();  // of the domain used last only
+      reader_record& recent = *veltrix::detail::reader_place::mine().recent;
+      auto* const quick = other_domain.quick_slot(recent);  // of the domain used last only
       const bool membarrier = other_domain.mode() == veltrix::detail::sync::fence_mode::membarrier;
       same = same && quick == (membarrier ? in_other->shown.data() : nullptr);
-      same = same && one_domain.quick_slot() == nullptr;
+      same = same && one_domain.quick_slot(recent) == nullptr;
     }
     CHECK(same);
     CHECK(one_domain.stats().records_in_use == one_before + 1);

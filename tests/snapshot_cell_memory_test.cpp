@@ -1,13 +1,13 @@
 // snapshot_cell: the memory of versions that ended, used again by the next ones; what is kept, and
 // for how long.
 // SPDX-License-Identifier: BSL-1.0
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
-#include <optional>
-#include <set>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -66,6 +66,11 @@ struct alignas(Alignment) sized {
   std::array<std::uint64_t, Bytes / 8> fields;
 };
 using small = sized<64>;
+
+/// The cell's clock is the kernel's, which ticks each 10 ms or more often.
+void pass_a_tick() {
+  std::this_thread::sleep_for(std::chrono::milliseconds(25));  // sleep: nothing tells of a tick
+}
 
 /// Stores the numbers from `first` on, each of which is read once. Result: whether all were right.
 template <class T>
@@ -151,13 +156,13 @@ TEST_CASE("snapshot_cell that is written now and then keeps no memory") {
   cell.collect();
   const long one = allocations_alive();
   for (std::uint64_t i = 0; i < 4; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(25));  // beyond a tick of the clock
+    pass_a_tick();
     cell.emplace(i);
     CHECK(allocations_alive() == one);
   }
   burst(cell, 1, 1'000);
   for (std::uint64_t i = 0; i < 9; ++i) {  // the eighth looks at the latest
-    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+    pass_a_tick();
     cell.emplace(i);
   }
   CHECK(allocations_alive() == one);

@@ -91,6 +91,25 @@ class retire_core {
 
   [[nodiscard]] std::size_t pending() const noexcept { return pending_; }
 
+  [[nodiscard]] reclaim_domain& domain() const noexcept { return domain_; }
+
+ protected:
+  /// Marks what readers show.
+  void mark_shown() noexcept;
+  /// Takes out what is not marked and `may_end(const reclaimable&)`, which holds for all in the
+  /// list if it holds for the last one. Result: these, linked.
+  template <class MayEnd>
+  reclaimable* take_out(time_point now, MayEnd may_end) noexcept;
+
+  /// What take_out() left for the time being is no more than may wait until the next look.
+  /// @param in_time  the look was due as time has passed: none may wait that readers do not show
+  [[nodiscard]] bool left_few(bool in_time) const noexcept {
+    return pending_ <= (in_time ? held_ : limit_ / 2);
+  }
+  [[nodiscard]] bool in_time(time_point now) const noexcept {
+    return now - looked_at_ >= look_again;
+  }
+
  private:
   friend class veltrix::reclaim_domain;
 
@@ -104,16 +123,16 @@ class retire_core {
     if (listed_after_ != domain_.forks_) [[unlikely]]
       enter_list();
   }
-  void mark_shown() noexcept;
   void mark(const void** shown, std::size_t count) noexcept;
 
   reclaim_domain& domain_;
   retire_core* before_ = nullptr;    // guarded by the domain's lists_mutex_
   retire_core* after_ = nullptr;     // likewise
   unsigned listed_after_ = 0;        // so many forks; written with the lists_mutex_, by the owner
-  sync::var<reclaimable*> first_{};  // this and the next four: guarded by the owner's lock
+  sync::var<reclaimable*> first_{};  // this and the next 5: guarded by the owner's lock
   reclaimable* last_ = nullptr;
   std::size_t pending_ = 0;
+  std::size_t held_ = 0;  // so many of these are marked, or were at the last look
   std::size_t limit_ = least_limit;
   time_point looked_at_{};
   // Written under the owner's lock, read by stats() with none.
@@ -149,6 +168,13 @@ class [[nodiscard]] retired_batch {
     reclaimable* const taken = first_;
     if (taken != nullptr) first_ = taken->next_;
     return static_cast<Node*>(taken);
+  }
+  /// O(objects here).
+  void append(retired_batch&& more) noexcept {
+    reclaimable** end = &first_;
+    while (*end != nullptr)
+      end = &(*end)->next_;
+    *end = std::exchange(more.first_, nullptr);
   }
 
  private:
@@ -282,11 +308,13 @@ inline void retire_core::mark(const void** shown, std::size_t count) noexcept {
   std::sort(shown, shown + count, std::less<>());
   for (reclaimable* each = first_; each != nullptr; each = each->next_) {
     const void* const wanted = each;
-    if (std::binary_search(shown, shown + count, wanted, std::less<>())) each->shown_ = true;
+    if (!std::binary_search(shown, shown + count, wanted, std::less<>())) continue;
+    if (!std::exchange(each->shown_, true)) ++held_;
   }
 }
 
 inline void retire_core::mark_shown() noexcept {
+  held_ = 0;
   constexpr std::size_t most = 128;
   const void* shown[most];
   std::size_t count = 0;
@@ -299,35 +327,47 @@ inline void retire_core::mark_shown() noexcept {
 }
 
 inline reclaimable* retire_core::collect(time_point now) noexcept {
-  stay_listed();
-  looked_at_ = now;
   // Puts the pointers that were replaced before the records that are read now, see show_once() (1).
   sync::asymmetric_fence_heavy(domain_.mode());
   mark_shown();
+  return take_out(now, [](const reclaimable&) { return true; });
+}
+
+template <class MayEnd>
+reclaimable* retire_core::take_out(time_point now, MayEnd may_end) noexcept {
+  stay_listed();
+  looked_at_ = now;
+  limit_ = std::max(least_limit, 2 * held_);
+  if (held_ == 0 && pending_ != 0 && may_end(*last_)) {
+    pinned_.store(nullptr, sync::relaxed);
+    return take_all();
+  }
   reclaimable* dead = nullptr;
   reclaimable** dead_end = &dead;
   reclaimable* kept = nullptr;
   reclaimable** kept_end = &kept;
   last_ = nullptr;
-  std::size_t held = 0;
+  const reclaimable* pinned = nullptr;
+  std::size_t left = 0;
   for (reclaimable* each = first_; each != nullptr; each = each->next_) {
-    if (std::exchange(each->shown_, false)) {
-      *std::exchange(kept_end, &each->next_) = each;
-      last_ = each;
-      ++held;
-    } else {
+    const bool shown = std::exchange(each->shown_, false);
+    if (!shown && may_end(*each)) {
       *std::exchange(dead_end, &each->next_) = each;
+      continue;
     }
+    *std::exchange(kept_end, &each->next_) = each;
+    last_ = each;
+    ++left;
+    if (shown && pinned == nullptr) pinned = each;
   }
   *dead_end = *kept_end = nullptr;
   first_ = kept;
-  freed_.store(freed_.load(sync::relaxed) + (pending_ - held), sync::relaxed);
-  pending_ = held;
-  limit_ = std::max(least_limit, 2 * held);
-  if (kept != nullptr) {
-    pinned_since_.store(kept->retired_at_.time_since_epoch().count(), sync::relaxed);
+  freed_.store(freed_.load(sync::relaxed) + (pending_ - left), sync::relaxed);
+  pending_ = left;
+  if (pinned != nullptr) {
+    pinned_since_.store(pinned->retired_at_.time_since_epoch().count(), sync::relaxed);
   }
-  pinned_.store(kept, sync::relaxed);
+  pinned_.store(pinned, sync::relaxed);
   return dead;
 }
 

@@ -108,10 +108,11 @@ class snapshot_cell {
   /// another version was put in force meanwhile. A thread holds four guards, whatever their cells,
   /// for the price of a store each; further ones count on the version itself.
   [[nodiscard]] guard load() const noexcept {
-    auto* const mine = store_.domain().quick_slot();
-    if (mine == nullptr) [[unlikely]]
+    detail::reader_record& mine = *detail::reader_place::mine().recent;
+    auto* const in = store_.domain().quick_slot(mine);
+    if (in == nullptr) [[unlikely]]
       return guard(*this, store_.show_elsewhere());
-    return guard(*this, store_.show(*mine));
+    return guard(*this, store_.show(*in, mine, mine.last));
   }
 
   /// A handle for hot loops. O(readers); make it once, not for each read. Throws std::bad_alloc.
@@ -340,7 +341,8 @@ class snapshot_cell<T>::cached_reader {
         quick_(other.quick_),
         used_(std::move(other.used_)),
         held_(std::exchange(other.held_, nullptr)),
-        value_(std::exchange(other.value_, nullptr)) {}
+        value_(std::exchange(other.value_, nullptr)),
+        last_(other.last_) {}
   cached_reader& operator=(cached_reader&& other) noexcept {
     cached_reader taken(std::move(other));
     std::swap(cell_, taken.cell_);
@@ -349,6 +351,7 @@ class snapshot_cell<T>::cached_reader {
     std::swap(quick_, taken.quick_);
     std::swap(held_, taken.held_);
     std::swap(value_, taken.value_);
+    std::swap(last_, taken.last_);
     return *this;
   }
   // Inlined, as is the guard's: a call would take the address and so keep it out of registers.
@@ -364,7 +367,7 @@ class snapshot_cell<T>::cached_reader {
   [[nodiscard]] const T& get() noexcept {
     VELTRIX_ASSERT(record_ != nullptr, "a snapshot_cell reader was used after it was moved");
     if (cell_->store_.current() != held_) [[unlikely]]
-      keep(cell_->store_.show_anew(record_->shown[0]));
+      keep(cell_->store_.show_anew(record_->shown[0], *record_));
     return *value_;
   }
 
@@ -373,7 +376,7 @@ class snapshot_cell<T>::cached_reader {
     VELTRIX_ASSERT(record_ != nullptr, "a snapshot_cell reader was used after it was moved");
     if (!detail::reader_record::is_free(*quick_)) [[unlikely]]
       return guard(*cell_, cell_->store_.show_elsewhere());
-    return guard(*cell_, cell_->store_.show(*quick_));
+    return guard(*cell_, cell_->store_.show(*quick_, *record_, last_));
   }
 
   /// Of the version that get() returned last; 0 if none is held.
@@ -406,6 +409,7 @@ class snapshot_cell<T>::cached_reader {
   use_mark used_;
   node* held_ = nullptr;
   const T* value_ = nullptr;
+  const void* last_ = nullptr;  // what load() found last
 };
 
 template <class T>

@@ -469,6 +469,10 @@ inline void thread_fence(std::memory_order order, source_line at = source_line::
   the.begin_epoch();
 }
 
+inline void full_fence(source_line at = source_line::here()) {
+  thread_fence(std::memory_order_seq_cst, at);
+}
+
 /// What membarrier(2) does: a seq_cst fence in every thread at once.
 inline void fence_everywhere(source_line at = source_line::here()) {
   if (!the.running()) return;

@@ -25,10 +25,18 @@ namespace detail {
 /// Who uses a record.
 enum class record_owner : std::uint32_t { nobody, a_thread, an_object };
 
+/// A place in the order in which the objects of one structure came into force. A structure's stamps
+/// grow, and no two structures of a domain have one in common.
+using stamp = std::uint64_t;
+/// Of what has no place in such an order; below all others.
+inline constexpr stamp no_stamp = 0;
+
 /// I1: only the owner writes a pointer into a slot, and only into an empty one; whoever holds what
 ///     is shown there clears it, be it another thread.
 /// I2: a record is claimed only while all its slots are empty. A guard that outlives the thread it
 ///     was made in keeps that thread's record out of use, and what it shows stays protected.
+/// I3: `reached` is the stamp of an object that an owner of the record found in force; all that the
+///     record shows from then on was found in force no earlier. See proven_garbage.hpp.
 struct alignas(cache_line) reader_record {
   using slot = sync::atomic<const void*>;
 
@@ -39,6 +47,8 @@ struct alignas(cache_line) reader_record {
   /// The registry, if in it a compiler barrier is fence enough for a reader; else null.
   const void* quick = nullptr;  // owner only
   std::array<slot, slots> shown{};
+  sync::atomic<stamp> reached{no_stamp};  // owner writes, see I3
+  const void* last = nullptr;             // owner only, for note()
 
   alignas(cache_line) sync::atomic<record_owner> owner{record_owner::nobody};
   sync::atomic<long> thread{0};        // relaxed: for statistics and forks; the kernel's number
@@ -56,6 +66,18 @@ struct alignas(cache_line) reader_record {
     return nullptr;
   }
   [[nodiscard]] slot& momentary() noexcept { return shown[lasting_slots]; }
+
+  /// The owner shows `found` for good. `before` is what it found the last time, so that finding the
+  /// same again costs a comparison; another object at that address costs no more than a late stamp.
+  template <class Node>
+  [[gnu::always_inline]] void note(const Node& found, const void*& before) noexcept {
+    if (before == &found) [[likely]]
+      return;
+    before = &found;
+    // (6) release-store; pairs with acquire-load of reclaim_domain.hpp (12). Publishes: what the
+    // record showed before.
+    reached.store(found.order(), sync::release);
+  }
 
   static void clear(slot& used) noexcept {
     // (2) release-store; pairs with acquire-load (1), acquire-load of reclaim_domain.hpp (3).
@@ -91,7 +113,8 @@ struct alignas(cache_line) reader_record {
 
   void give_back() noexcept {
     quick = nullptr;
-    // (5) release-store; pairs with acquire-cas (4). Publishes: the record as its owner leaves it.
+    // (5) release-store; pairs with acquire-cas (4), acquire-load of reclaim_domain.hpp (11).
+    // Publishes: the record as its owner leaves it.
     owner.store(record_owner::nobody, sync::release);
   }
 };

@@ -11,6 +11,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -139,10 +140,11 @@ class reclaim_domain {
 
   // --- for structures ----------------------------------------------------------------------------
 
-  /// A slot of the calling thread for a guard that may last, if the first or second is free and
-  /// needs no fence; else null. A few instructions, wait-free.
-  [[nodiscard]] detail::reader_record::slot* quick_slot() noexcept {
-    detail::reader_record& mine = *detail::reader_place::mine().recent;
+  /// A slot of `mine`, the record that the calling thread used last, for a guard that may last: if
+  /// it is of this domain, the first or second is free, and it needs no fence; else null. A few
+  /// instructions, wait-free.
+  [[nodiscard]] detail::reader_record::slot* quick_slot(
+      detail::reader_record& mine) const noexcept {
     if (mine.quick != this) return nullptr;
     if (detail::reader_record::is_free(mine.shown[0])) [[likely]]
       return &mine.shown[0];
@@ -159,6 +161,29 @@ class reclaim_domain {
 
   /// A record of its own for an object that reads. Throws std::bad_alloc.
   [[nodiscard]] detail::reader_record* claim_for_object();
+
+  /// How far every other reader has come in the order of one structure, whose stamps are those from
+  /// `first` on, below `end`: no reader shows, or comes to show, an object with a lower stamp than
+  /// the result, but what for_each_shown() tells after this call. See proven_garbage.hpp.
+  /// Result: all_read where nobody else has a record; no_stamp where somebody has not been seen.
+  [[nodiscard]] detail::stamp reached_by_all(detail::stamp first, detail::stamp end) const noexcept;
+  static constexpr detail::stamp all_read = UINT64_MAX;
+
+  /// Stamps that nobody else of this domain has.
+  struct stamp_range {
+    detail::stamp next;
+    detail::stamp end;
+  };
+  [[nodiscard]] stamp_range take_stamps() noexcept {
+    // relaxed: each number is given out once
+    return stamps_of(stamps_taken_.fetch_add(1, detail::sync::relaxed));
+  }
+  /// The range with that number. The numbers last for ever; those beyond the last have no stamps.
+  [[nodiscard]] static constexpr stamp_range stamps_of(std::uint64_t number) noexcept {
+    if (number > UINT64_MAX / range_width - 2) return {detail::no_stamp, detail::no_stamp};
+    const detail::stamp first = (number + 1) * range_width;
+    return {first, first + range_width};
+  }
 
   /// Calls `each(const void*)` for every pointer that a reader shows, some of them repeatedly.
   template <class Each>
@@ -181,6 +206,8 @@ class reclaim_domain {
   static constexpr int undecided = -1;
   static constexpr std::int64_t never = INT64_MAX;
   static constexpr std::size_t own_records = 16;
+  /// Stamps in a range: few under the explorer, so that it sees ranges end.
+  static constexpr std::uint64_t range_width = detail::sync::repeatable ? 2 : 1 << 16;
   using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
 
   template <class Each>
@@ -201,6 +228,7 @@ class reclaim_domain {
   void count_begun(std::size_t at_least) noexcept;
   detail::reader_record* ready(detail::reader_record& claimed) noexcept;
   std::int64_t pinned_since(const void* shown) const noexcept;
+  detail::reader_record* claimed_by_this_thread() const noexcept;
   void enlist() noexcept;
   void keep_records_of(long forked) noexcept;
   static reclaim_domain* domains() noexcept;
@@ -214,6 +242,7 @@ class reclaim_domain {
   detail::reader_record spare_{};  // for a moment each, when there is no other
   detail::sync::atomic<bool> spare_taken_{false};
   detail::sync::atomic<detail::reader_record*> more_{nullptr};  // newest first, by next
+  detail::sync::atomic<std::uint64_t> stamps_taken_{0};         // so many ranges
   detail::sync::atomic<bool> enlisted_{false};
   reclaim_domain* next_ = nullptr;   // constant once enlisted
   detail::sync::mutex lists_mutex_;  // guards lists_ and the links of the lists
@@ -277,9 +306,12 @@ inline void reclaim_domain::count_begun(std::size_t at_least) noexcept {
 
 /// What a new owner needs to know.
 inline detail::reader_record* reclaim_domain::ready(detail::reader_record& claimed) noexcept {
+  // Puts the claim before what the owner loads: reached_by_all() counts on it.
+  detail::sync::full_fence();
   claimed.registry = this;
   claimed.quick = mode() == detail::sync::fence_mode::membarrier ? this : nullptr;
   claimed.of_thread = nullptr;
+  claimed.last = nullptr;
   return &claimed;
 }
 
@@ -312,9 +344,7 @@ inline detail::reader_record* reclaim_domain::claim(detail::record_owner by) noe
 
 inline detail::reader_record* reclaim_domain::record_of_this_thread() noexcept {
   detail::reader_place& place = detail::reader_place::mine();
-  detail::reader_record* mine = place.owned;
-  while (mine != nullptr && mine->registry != this)
-    mine = mine->of_thread;
+  detail::reader_record* mine = claimed_by_this_thread();
   if (mine == nullptr) {
     if (!detail::sync::at_thread_exit<&detail::reader_place::leave>()) return nullptr;
     mine = claim(detail::record_owner::a_thread);
@@ -323,6 +353,34 @@ inline detail::reader_record* reclaim_domain::record_of_this_thread() noexcept {
   }
   place.recent = mine;
   return mine;
+}
+
+inline detail::reader_record* reclaim_domain::claimed_by_this_thread() const noexcept {
+  detail::reader_record* mine = detail::reader_place::mine().owned;
+  while (mine != nullptr && mine->registry != this)
+    mine = mine->of_thread;
+  return mine;
+}
+
+inline detail::stamp reclaim_domain::reached_by_all(detail::stamp first,
+                                                    detail::stamp end) const noexcept {
+  // Puts the pointer that was replaced before the owners that are read now. Who claims a record
+  // runs one as well: it is either seen here, or finds the pointer replaced.
+  detail::sync::full_fence();
+  const detail::reader_record* const mine = claimed_by_this_thread();
+  detail::stamp least = all_read;
+  for_each_record([&](const detail::reader_record& record) {
+    // (11) acquire-load; pairs with release-store of reader_record.hpp (5). Sees: what its owners
+    // showed before they gave it back.
+    if (record.owner.load(detail::sync::acquire) == detail::record_owner::nobody) return;
+    if (&record == mine) return;  // its owner does nothing else just now
+    // (12) acquire-load; pairs with release-store of reader_record.hpp (6). Sees: what the record
+    // showed before that, and still does.
+    const detail::stamp reached = record.reached.load(detail::sync::acquire);
+    least = std::min(least, reached >= first && reached < end ? reached : detail::no_stamp);
+  });
+  // (13) acquire-load; pairs with release-store (10). Sees: as (11), for the spare record.
+  return spare_taken_.load(detail::sync::acquire) ? detail::no_stamp : least;
 }
 
 // --- fork ----------------------------------------------------------------------------------------
@@ -387,6 +445,8 @@ inline void reclaim_domain::keep_records_of(long forked) noexcept {
       detail::reader_record::clear(each.momentary());  // it was within a function
       each.give_back();
     }
+    // What a thread that is gone had reached need not be what memory shows here.
+    each.reached.store(detail::no_stamp, detail::sync::relaxed);  // relaxed: as above
   };
   for (detail::reader_record& each : first_)
     sort(each);
@@ -409,7 +469,8 @@ inline momentary_slot::momentary_slot(reclaim_domain& domain) noexcept
   record_ = &domain.spare_;
   // (9) acquire-exchange; pairs with release-store (10). Sees: the slot as the last user left it.
   while (domain.spare_taken_.exchange(true, sync::acquire))
-    sync::yield();  // for as long as another thread's look at one pointer takes
+    sync::yield();     // for as long as another thread's look at one pointer takes
+  sync::full_fence();  // as one that claims a record
 }
 
 inline momentary_slot::~momentary_slot() {
@@ -418,7 +479,8 @@ inline momentary_slot::~momentary_slot() {
   if (record_ != &domain_.spare_) {
     record_->give_back();
   } else {
-    // (10) release-store; pairs with acquire-exchange (9). Publishes: the empty slot.
+    // (10) release-store; pairs with acquire-exchange (9), acquire-load (13). Publishes: the empty
+    // slot.
     domain_.spare_taken_.store(false, sync::release);
   }
 }

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "../reclaim.hpp"
+#include "reader_record.hpp"
 #include "sync.hpp"
 
 namespace veltrix {
@@ -52,7 +53,8 @@ class value_census {
   sync::atomic<std::int64_t> balance_{0};  // relaxed: reads for statistics
 };
 
-/// I1: version_ is written once, before the node is in force; so is who counts its value.
+/// I1: version_ and order_ are written once, before the node is in force; so is who counts its
+///     value.
 /// I2: holds_ counts the cell's own hold, the references, and the guards that found no slot. It
 ///     rises only through one who holds the node or shows it in a slot.
 template <class T>
@@ -61,6 +63,9 @@ class snapshot_node : public reclaimable {
   [[nodiscard]] const T* value() const noexcept { return value_; }
   [[nodiscard]] std::uint64_t version() const noexcept { return version_; }
   void set_version(std::uint64_t version) noexcept { version_ = version; }
+  /// Its place among the versions of its cell, see proven_garbage.hpp.
+  [[nodiscard]] stamp order() const noexcept { return order_; }
+  void set_order(stamp order) noexcept { order_ = order; }
   /// Has its value, if that is its own, counted from here on, as it comes into force.
   void enter(value_census& census) noexcept;
 
@@ -141,6 +146,7 @@ class snapshot_node : public reclaimable {
   static void end(snapshot_node* node) noexcept;
 
   sync::var<const T*> value_{nullptr};  // constant once made
+  sync::var<stamp> order_{no_stamp};    // see I1; beside value_: a reader uses both
   sync::var<std::uint64_t> version_{};  // see I1
   sync::atomic<std::size_t> holds_{1};  // relaxed: I2; who ends a hold has an order, see (2)
   sync::var<snapshot_node*> newer_{nullptr};

@@ -22,6 +22,7 @@
 
 #include "../reclaim.hpp"
 #include "../stop_token.hpp"
+#include "proven_garbage.hpp"
 #include "reader_record.hpp"
 #include "snapshot_node.hpp"
 #include "spare_memory.hpp"
@@ -71,18 +72,23 @@ class snapshot_store {
   };
 
   /// The version in force, shown in `mine`, which needs no fence.
-  [[nodiscard]] shown show(slot& mine) const noexcept {
-    return {detail::show(current_, mine, sync::fence_mode::membarrier), &mine};
+  /// @param last  what `of` found before, see reader_record::note()
+  [[nodiscard]] shown show(slot& mine, reader_record& of, const void*& last) const noexcept {
+    node* const found = detail::show(current_, mine, sync::fence_mode::membarrier);
+    of.note(*found, last);
+    return {found, &mine};
   }
   /// The same in any slot.
-  [[nodiscard, gnu::noinline]] node* show_anew(slot& mine) const noexcept {
-    return show_briefly(mine);
+  [[nodiscard, gnu::noinline]] node* show_anew(slot& mine, reader_record& of) const noexcept {
+    node* const found = show_briefly(mine);
+    of.note(*found, of.last);
+    return found;
   }
   /// The version in force, where the thread's first slot is in use or needs a fence.
   [[nodiscard, gnu::noinline]] shown show_elsewhere() const noexcept {
     reader_record* const mine = domain().record_of_this_thread();
     slot* const free = mine == nullptr ? nullptr : mine->lasting();
-    return free == nullptr ? shown{hold().take(), nullptr} : shown{show_anew(*free), free};
+    return free == nullptr ? shown{hold().take(), nullptr} : shown{show_anew(*free, *mine), free};
   }
 
   /// The version in force, held: for a reader that has no slot to spare.
@@ -125,6 +131,7 @@ class snapshot_store {
       newest_ = version = newest_ + 1;
       node& replaced = *in_force();
       fresh.get()->set_version(version);
+      fresh.get()->set_order(garbage_.next_stamp());
       fresh.get()->enter(*census_);
       // (1) release-store; pairs with acquire-load of reclaim_domain.hpp (2). Publishes: the node,
       // and what its writer did before.
@@ -214,7 +221,7 @@ class snapshot_store {
   struct release_hold {
     void operator()(node* each) const noexcept { node::release(each); }
   };
-  using garbage = retire_list<node, release_hold>;
+  using garbage = proven_garbage<node, release_hold>;
   using batch = typename garbage::batch;
 
   /// What a look found to end once the lock is free.
@@ -266,7 +273,7 @@ class snapshot_store {
     if (!garbage_.retire(left, now_)) return;
     since_look_ = 0;
     const std::size_t before = garbage_.pending();
-    dead.nodes = garbage_.collect(now_);
+    dead.nodes = garbage_.look(now_);
     // Not many ended since the last look: this is no burst, and nothing is kept for one.
     if (before - garbage_.pending() < few) dead.memory = spares_.take_all();
   }

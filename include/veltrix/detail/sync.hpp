@@ -62,6 +62,7 @@ using veltrix_model::at_thread_exit;
 using veltrix_model::atomic;
 using veltrix_model::condition_variable;
 using veltrix_model::fence_mode;
+using veltrix_model::full_fence;
 using veltrix_model::lock_guard;
 using veltrix_model::mutex;
 using veltrix_model::native_thread;
@@ -234,6 +235,11 @@ inline void full_fence() noexcept {
 }
 
 }  // namespace fence_detail
+
+/// A seq_cst fence for both sides, where neither is in a hurry.
+inline void full_fence() noexcept {
+  fence_detail::full_fence();
+}
 
 /// How the two fences are made in this process; fixed at the first call, before any fence is used.
 inline fence_mode asymmetric_fence_mode() noexcept {
