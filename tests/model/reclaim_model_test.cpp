@@ -177,6 +177,20 @@ TEST_CASE("reclaim model: a look that goes by stamps ends nothing that is read, 
   check_exhausted("reclaim stamps, fenced", explore(to(3, true), body));
 }
 
+TEST_CASE("reclaim model: a look and who claims a record meanwhile never both miss the other") {
+  const auto body = [] {
+    stamped_place shared;
+    together([&] { require(shared.read() >= 1, "whole"); },
+             [&] {
+               shared.replace(2);
+               shared.replace(3);
+             });
+  };
+  exploration older = to(3);
+  older.stale_reads = 2;  // one on each side, or both on one
+  check_exhausted("reclaim claim beside a look", explore(older, body));
+}
+
 TEST_CASE("reclaim model: stamps hold for whoever has the record next, and for each writer") {
   check_exhausted("reclaim stamps, two readers in a row", explore(to(2), [] {
                     stamped_place shared;

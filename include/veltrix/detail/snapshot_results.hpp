@@ -78,7 +78,7 @@ struct snapshot_cell_stats {
   std::uint64_t conflicts = 0;            ///< publish_if() refusals, and retries of other writes
   std::uint64_t subscriber_failures = 0;  ///< subscribers, and comparisons for them, that threw
   std::size_t subscribers = 0;            ///< registered now
-  std::size_t versions_alive = 0;         ///< values not yet destroyed, whoever holds them
+  std::size_t versions_alive = 0;         ///< values once in force and not destroyed
 };
 
 /// A kept version.
