@@ -61,11 +61,18 @@ class stamped_place {
   }
 
   [[nodiscard]] int read() const {
+    return read_and([](int) {});
+  }
+
+  /// Calls `use(number)` while it holds what it reads, and reads that again after.
+  template <class Use>
+  int read_and(Use use) const {
     auto& mine = *reclaim_domain::shared().record_of_this_thread();
     auto& slot = *mine.lasting();
     const stamped* const found =
         veltrix::detail::show(current_, slot, reclaim_domain::shared().mode());
     mine.note(*found, mine.last);
+    use(found->number.read());
     const int number = found->number;
     veltrix::detail::reader_record::clear(slot);
     return number;
@@ -175,6 +182,23 @@ TEST_CASE("reclaim model: a look that goes by stamps ends nothing that is read, 
   };
   check_exhausted("reclaim stamps", explore(to(3), body));
   check_exhausted("reclaim stamps, fenced", explore(to(3, true), body));
+}
+
+TEST_CASE("reclaim model: a look that goes by stamps finds what a reader still holds") {
+  check_exhausted("reclaim stamps, held", explore(to(3), [] {
+                    stamped_place shared;
+                    together(
+                        [&] {
+                          const int held = shared.read_and([&](int first) {
+                            require(first <= shared.read(), "the second one is no older");
+                          });
+                          require(held >= 1, "whole");
+                        },
+                        [&] {
+                          shared.replace(2);
+                          shared.replace(3);
+                        });
+                  }));
 }
 
 TEST_CASE("reclaim model: a look and who claims a record meanwhile never both miss the other") {

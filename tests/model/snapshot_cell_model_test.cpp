@@ -257,6 +257,20 @@ TEST_CASE("snapshot_cell model: no update is lost, and one conditional publish w
                   }));
 }
 
+TEST_CASE("snapshot_cell model: memory that is used again is one writer's") {
+  check_exhausted("snapshot_cell two writers in a burst", explore(to(2), [] {
+                    cell shared(std::in_place, 1);
+                    shared.publish(config(2));
+                    shared.publish(config(3));  // the memory of an ended version lies ready
+                    const auto write = [&] {
+                      shared.publish(config(4));
+                      require(shared.load()->whole() >= 4, "whole");
+                    };
+                    together(write, write);
+                    require(shared.load()->whole() == 4 && shared.version() == 5, "both came");
+                  }));
+}
+
 TEST_CASE("snapshot_cell model: a waiter wakes for its version, and for a stop") {
   check_exhausted("snapshot_cell wait_for", explore(to(2), [] {
                     cell shared(std::in_place, 1);
