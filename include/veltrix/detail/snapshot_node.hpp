@@ -117,9 +117,9 @@ class snapshot_node : public reclaimable {
   static constexpr std::size_t bytes() noexcept { return sizeof(own_value); }
   static void give_back_memory(void* memory) noexcept {
     if constexpr (over_aligned()) {
-      ::operator delete(memory, sizeof(own_value), std::align_val_t(alignof(own_value)));
+      ::operator delete(memory, std::align_val_t(alignof(own_value)));
     } else {
-      ::operator delete(memory, sizeof(own_value));
+      ::operator delete(memory);
     }
   }
   /// A node that shows the value of `kept`, held once; T is not copied. It holds the node that owns
