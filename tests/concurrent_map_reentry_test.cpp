@@ -404,3 +404,17 @@ TEST_CASE("concurrent_map serves each change that the destructor of an entry ask
     CHECK(calls <= 1);
   }
 }
+
+#if !VELTRIX_CHECKED
+TEST_CASE("concurrent_map merge holds no shard of either map once it is refused") {
+  small_map first({.shards = 1}), second({.shards = 1});  // either may have the lower address
+  for (const auto& [target, source] : {std::pair(&first, &second), std::pair(&second, &first)}) {
+    target->insert_or_assign(1, 1);
+    source->insert_or_assign(2, 2);
+    const auto merge = [into = target, from = source](int&) { into->merge(*from); };
+    REQUIRE_THROWS_AS(target->update(1, merge), std::system_error);
+    REQUIRE_NOTHROW(source->insert_or_assign(3, 3));
+    REQUIRE_NOTHROW(target->insert_or_assign(3, 3));
+  }
+}
+#endif

@@ -1,18 +1,19 @@
-// A sharded hash map for threads: look-ups hold entries without blocking writers of them.
+// A sharded hash map for threads: look-ups take no lock and write nothing that others read.
 // Use for: state that many threads read and change by key; counters, sessions, indexes.
 // Not for: ordered walks, or changes of several keys at once; each key is on its own.
 // Threads: all members but the constructors and the destructor may be called from any thread.
-// Progress: blocking. An operation holds its key's shard for one look-up or change; clear, rehash,
-//   reserve and erase_if(pred) hold one shard at a time; size() holds writers back while it counts.
-// Callbacks: visit, for_each: no lock held, any operation of the map is allowed. upsert, update,
-//   compute, erase_if, factories, constructors of keys and values, allocator, Equal: under the lock
-//   of the entry's shard; they must not use this map (checked builds abort, naming both operations;
-//   otherwise std::system_error where it would wait for itself). Hash: no lock. Destructors of
-//   entries: no lock, on the thread that lets go last.
+// Progress: look-ups: lock-free. Changes: blocking; one holds its key's shard for one change or the
+//   rebuilding of its table; clear, rehash, reserve, walks and erase_if(pred) hold one shard at a
+//   time; size() holds writers back while it counts.
+// Callbacks: visit, for_each: no lock held, any operation is allowed. upsert, update, compute,
+//   erase_if, factories, constructors, allocator, Equal, and Hash where a table is built anew:
+//   under the lock of the entry's shard; they must not use this map (checked builds abort, naming
+//   both operations; otherwise std::system_error where it would wait for itself). Destructors of
+//   entries: no lock, on a thread that changes the map or lets go last.
 // Exceptions: those of callbacks, Hash, Equal, copies and the allocator. An operation on one key
-//   has changed nothing then; one on many keeps what it did for other keys. Any other exception is
-//   named where it comes from.
-// Lifetime: the map outlives its guards and all calls; checked builds abort where it does not.
+//   has changed nothing then; one on many keeps what it did before. Others: see the operations.
+// Lifetime: the map outlives its guards and all calls; checked builds abort where it does not. What
+//   keys refer to outlives them in every look-up that may compare them: keys had better own it.
 // Guide: docs/concurrent_map.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -22,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <tuple>
@@ -30,6 +32,7 @@
 #include <vector>
 
 #include "detail/hash.hpp"
+#include "detail/map_batches.hpp"
 #include "detail/map_guard.hpp"
 #include "detail/map_lookup.hpp"
 #include "detail/seed.hpp"
@@ -48,7 +51,7 @@ inline constexpr bool hash_is_avalanching = requires { typename Hash::is_avalanc
 
 /// What a map is built with.
 struct concurrent_map_options {
-  std::size_t shards = 64;              ///< a power of two, 1 to 65,536; fixed for life
+  std::size_t shards = 256;             ///< a power of two, 1 to 65,536; fixed for life
   std::size_t expected_entries = 0;     ///< reserved at construction; as reserve()
   std::optional<std::uint64_t> seed{};  ///< of the hash; empty: a random one, for this map alone
 };
@@ -75,8 +78,9 @@ struct concurrent_map_stats {
 
 /// I1: at any moment a key has at most one entry. Every operation on one key takes effect at one
 ///   moment between its call and its return (is linearizable).
-/// I2: an entry is never changed while anybody can read it: a change builds the new entry beside it
-///   and puts it in its place. A guard or a visitor sees one entry, whole.
+/// I2: nobody sees half a change: a guard or a visitor has one entry, whole, as it was put in. An
+///   entry of small trivially copyable types stands in the table and is copied out; any other is
+///   built beside the old one and put in its place.
 template <class Key, class Value, class Hash = detail::default_hash<Key>,
           class Equal = detail::default_equal,
           class Allocator = std::allocator<std::pair<const Key, Value>>>
@@ -91,7 +95,12 @@ class concurrent_map {
       std::is_invocable_r_v<bool, const Equal&, const Key&, const Key&>,
       "concurrent_map: Equal must be callable as bool(const Key&, const Key&) when const");
 
-  using store = detail::shard_store<Key, Value, Allocator>;
+  /// What rebuilds a table of entries that stand in words.
+  struct entry_hash {
+    const concurrent_map* map;
+    std::uint64_t operator()(const Key& key) const { return map->hash_of(key); }
+  };
+  using store = detail::shard_store<Key, Value, Allocator, entry_hash>;
   using entry = typename store::entry;
   using change = typename store::change;
   using rules = detail::key_rules<Key, Hash, Equal>;
@@ -135,7 +144,7 @@ class concurrent_map {
       : hash_(std::move(hash)),
         equal_(std::move(equal)),
         seed_(options.seed ? *options.seed : detail::fresh_seed()),
-        store_(detail::allowed_shards(options.shards), allocator) {
+        store_(detail::allowed_shards(options.shards), allocator, entry_hash{this}) {
     if (options.expected_entries != 0) reserve(options.expected_entries);
   }
   ~concurrent_map() = default;
@@ -149,22 +158,24 @@ class concurrent_map {
   [[nodiscard]] std::optional<Value> get(const key_argument<Other>& key) const {
     static_assert(std::is_copy_constructible_v<Value>,
                   "concurrent_map::get copies: use find or visit where Value cannot be copied");
-    const detail::operation_scope scope(store_.use, "concurrent_map::get");
-    const auto held = look_up("concurrent_map::get", key);
-    return held.get() == nullptr ? std::nullopt : std::optional<Value>(held.get()->second);
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::get");
+    std::optional<Value> copy;
+    read("concurrent_map::get", key,
+         [&copy](const Key&, const Value& value) { copy.emplace(value); });
+    return copy;
   }
 
   /// The entry itself, kept alive and unchanged; empty if the key is absent.
   template <class Other = Key>
   guard find(const key_argument<Other>& key) const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::find");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::find");
     return guard(look_up("concurrent_map::find", key));
   }
 
   template <class Other = Key>
   [[nodiscard]] bool contains(const key_argument<Other>& key) const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::contains");
-    return look_up("concurrent_map::contains", key).get() != nullptr;
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::contains");
+    return read("concurrent_map::contains", key, [](const Key&, const Value&) {});
   }
 
   /// Calls f(value) or f(key, value) if the key is present. Result: calls made, 0 or 1. The
@@ -172,7 +183,7 @@ class concurrent_map {
   template <class Other = Key, detail::entry_visitor<Key, Value> Visitor>
     requires(one_key<Other>)
   std::size_t visit(const key_argument<Other>& key, Visitor&& f) const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::visit");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::visit");
     return visit_one(key, f);
   }
 
@@ -181,10 +192,11 @@ class concurrent_map {
   template <class Keys, detail::entry_visitor<Key, Value> Visitor>
     requires(!one_key<Keys> && detail::iterable<Keys>)
   std::size_t visit(Keys&& keys, Visitor&& f) const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::visit");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::visit");
     std::size_t found = 0;
-    for (auto&& key : keys)
-      found += visit_one(rules::as_key(key), f);
+    detail::in_batches(
+        store_, keys, [this](const auto& key) { return this->hash_of(rules::as_key(key)); },
+        [&](auto&& key) { found += visit_one(rules::as_key(key), f); });
     return found;
   }
 
@@ -210,13 +222,15 @@ class concurrent_map {
                          std::get<1>(std::forward<Pair>(pair)));
   }
 
-  /// Adds each pair of a range whose key is absent, each at a moment of its own. Result: how many.
+  /// Adds each pair of a range whose key is absent, at a moment of its own. Result: how many.
   template <detail::iterable Pairs>
     requires(!one_pair<Pairs>)
   std::size_t insert(Pairs&& pairs) {
     std::size_t inserted = 0;
-    for (auto&& pair : pairs)
-      inserted += insert(std::forward<decltype(pair)>(pair)) ? 1 : 0;
+    detail::in_batches(
+        store_, pairs,
+        [this](const auto& pair) { return this->hash_of(rules::as_key(std::get<0>(pair))); },
+        [&](auto&& pair) { inserted += insert(std::forward<decltype(pair)>(pair)) ? 1 : 0; });
     return inserted;
   }
   std::size_t insert(std::initializer_list<value_type> pairs) {
@@ -227,8 +241,8 @@ class concurrent_map {
   /// Result: whether it did; if not, the pair is destroyed.
   template <class... Arguments>
   bool emplace(Arguments&&... arguments) {
-    const detail::operation_scope scope(store_.use, "concurrent_map::emplace");
-    typename store::fresh_node made(store_);
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::emplace");
+    detail::fresh_entry<typename store::types> made(store_.memory());
     const Key& key = made.make(0, std::forward<Arguments>(arguments)...).first;
     change at(store_, "concurrent_map::emplace", hash_of(key), equal_to(key));
     if (at.found()) return false;
@@ -240,7 +254,7 @@ class concurrent_map {
   template <class Other = Key, detail::value_factory<Value> Factory>
   guarded_result get_or_emplace(Other&& key, Factory&& factory) {
     constexpr const char* operation = "concurrent_map::get_or_emplace";
-    const detail::operation_scope scope(store_.use, operation);
+    const detail::operation_scope scope(store_.locks.use, operation);
     decltype(auto) wanted = rules::as_key(std::forward<Other>(key));
     const std::uint64_t hash = hash_of(wanted);
     if (auto held = store_.look_up(operation, hash, equal_to(wanted)); held.get() != nullptr) {
@@ -259,7 +273,7 @@ class concurrent_map {
   template <class Other = Key, class Given = Value>
   concurrent_map_change insert_or_assign(Other&& key, Given&& value) {
     constexpr const char* operation = "concurrent_map::insert_or_assign";
-    const detail::operation_scope scope(store_.use, operation);
+    const detail::operation_scope scope(store_.locks.use, operation);
     decltype(auto) wanted = rules::as_key(std::forward<Other>(key));
     change at(store_, operation, hash_of(wanted), equal_to(wanted));
     make(at, std::forward<decltype(wanted)>(wanted), std::forward<Given>(value));
@@ -272,7 +286,7 @@ class concurrent_map {
     static_assert(copyable,
                   "concurrent_map::update copies the entry and changes the copy: Key and "
                   "Value must be copyable; use insert_or_assign where they are not");
-    const detail::operation_scope scope(store_.use, "concurrent_map::update");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::update");
     change at(store_, "concurrent_map::update", hash_of(key), equal_to(key));
     if (!at.found()) return false;
     f(at.make(at.old()).second);
@@ -288,7 +302,7 @@ class concurrent_map {
                   "concurrent_map::upsert copies the entry and changes the copy: Key and "
                   "Value must be copyable; use insert_or_assign where they are not");
     constexpr const char* operation = "concurrent_map::upsert";
-    const detail::operation_scope scope(store_.use, operation);
+    const detail::operation_scope scope(store_.locks.use, operation);
     decltype(auto) wanted = rules::as_key(std::forward<Other>(key));
     change at(store_, operation, hash_of(wanted), equal_to(wanted));
     if (at.found()) {
@@ -321,7 +335,7 @@ class concurrent_map {
     static_assert(copyable,
                   "concurrent_map::compute hands out a copy: Key and Value must be copyable");
     constexpr const char* operation = "concurrent_map::compute";
-    const detail::operation_scope scope(store_.use, operation);
+    const detail::operation_scope scope(store_.locks.use, operation);
     decltype(auto) wanted = rules::as_key(std::forward<Other>(key));
     std::optional<Value> value;  // outlives the lock: its destructor runs without it
     change at(store_, operation, hash_of(wanted), equal_to(wanted));
@@ -359,7 +373,7 @@ class concurrent_map {
   /// pred throws, those already erased stay so. O(entries + slots).
   template <detail::entry_predicate<Key, Value> Predicate>
   std::size_t erase_if(Predicate&& pred) {
-    const detail::operation_scope scope(store_.use, "concurrent_map::erase_if");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::erase_if");
     std::size_t erased = 0;
     for (std::size_t i = 0; i < shard_count(); ++i)
       erased += erase_in_shard(i, pred);
@@ -372,7 +386,7 @@ class concurrent_map {
   template <class Executor, detail::entry_predicate<Key, Value> Predicate>
     requires executor<std::remove_reference_t<Executor>>
   std::size_t erase_if(Executor&& where, Predicate&& pred) {
-    const detail::operation_scope scope(store_.use, "concurrent_map::erase_if");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::erase_if");
     detail::sync::atomic<std::size_t> erased{0};  // relaxed: a sum; share_work orders its end
     auto job = [&](std::size_t i) {
       erased.fetch_add(erase_in_shard(i, pred), detail::sync::relaxed);
@@ -383,8 +397,15 @@ class concurrent_map {
 
   /// Erases everything, shard by shard: entries added meanwhile may stay. O(entries + slots).
   void clear() {
-    const detail::operation_scope scope(store_.use, "concurrent_map::clear");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::clear");
     store_.clear("concurrent_map::clear");
+  }
+
+  /// Frees what was erased or replaced and nobody reads. Later changes do so too, in batches: call
+  /// this where destructors matter sooner. O(shards).
+  void collect() const {
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::collect");
+    store_.collect("concurrent_map::collect");
   }
 
   // --- the whole map ---------------------------------------------------------------------------
@@ -393,7 +414,7 @@ class concurrent_map {
   /// once for one that comes or goes meanwhile. O(entries + slots); memory: a shard's pointers.
   template <detail::entry_visitor<Key, Value> Visitor>
   void for_each(Visitor&& f) const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::for_each");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::for_each");
     for (std::size_t i = 0; i < shard_count(); ++i)
       visit_shard("concurrent_map::for_each", i, f);
   }
@@ -403,7 +424,7 @@ class concurrent_map {
   template <class Executor, detail::entry_visitor<Key, Value> Visitor>
     requires executor<std::remove_reference_t<Executor>>
   void for_each(Executor&& where, Visitor&& f) const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::for_each");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::for_each");
     auto job = [&](std::size_t i) { visit_shard("concurrent_map::for_each", i, f); };
     detail::share_work(where, shard_count(), job);
   }
@@ -412,7 +433,7 @@ class concurrent_map {
   [[nodiscard]] std::vector<std::pair<Key, Value>> snapshot() const {
     static_assert(copyable,
                   "concurrent_map::snapshot copies: use for_each where entries cannot be");
-    const detail::operation_scope scope(store_.use, "concurrent_map::snapshot");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::snapshot");
     std::vector<std::pair<Key, Value>> copies;
     copies.reserve(store_.estimate());
     auto copy = [&](const Key& key, const Value& value) { copies.emplace_back(key, value); };
@@ -427,8 +448,8 @@ class concurrent_map {
   template <class OtherHash, class OtherEqual>
   std::size_t merge(concurrent_map<Key, Value, OtherHash, OtherEqual, Allocator>& source) {
     if (static_cast<const void*>(&source) == static_cast<const void*>(this)) return 0;
-    const detail::operation_scope scope(store_.use, "concurrent_map::merge");
-    const detail::operation_scope source_scope(source.store_.use, "concurrent_map::merge");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::merge");
+    const detail::operation_scope source_scope(source.store_.locks.use, "concurrent_map::merge");
     store_.require_equal_allocator(source.store_);
     std::size_t moved = 0;
     auto move = [&](const Key& key, const Value&) {
@@ -446,24 +467,24 @@ class concurrent_map {
   /// Errors: std::length_error above what the allocator can give, before anything changes; what the
   /// allocator throws, with some shards grown and no entry touched.
   void reserve(std::size_t entries) {
-    const detail::operation_scope scope(store_.use, "concurrent_map::reserve");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::reserve");
     store_.resize_all("concurrent_map::reserve", store_.share("concurrent_map::reserve", entries),
-                      store::larger_tables::stay);
+                      store::larger_table::stays);
   }
 
   /// Builds each shard's table for `entries` in all or for those it has, whichever is more;
   /// rehash(0) fits them. Errors: as reserve().
   void rehash(std::size_t entries) {
-    const detail::operation_scope scope(store_.use, "concurrent_map::rehash");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::rehash");
     store_.resize_all("concurrent_map::rehash", store_.share("concurrent_map::rehash", entries),
-                      store::larger_tables::shrink);
+                      store::larger_table::shrinks);
   }
 
   // --- observers -------------------------------------------------------------------------------
 
   /// Entries at one moment of the call. Writers wait until it is over, look-ups do not. O(shards).
   [[nodiscard]] std::size_t size() const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::size");
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::size");
     return store_.size("concurrent_map::size");
   }
 
@@ -478,24 +499,11 @@ class concurrent_map {
   [[nodiscard]] hasher hash_function() const { return hash_; }
   [[nodiscard]] key_equal key_eq() const { return equal_; }
 
-  /// Walks every chain, one shard's lock at a time. O(entries + slots).
+  /// Takes one shard's lock at a time. O(shards).
   [[nodiscard]] concurrent_map_stats stats() const {
-    const detail::operation_scope scope(store_.use, "concurrent_map::stats");
-    concurrent_map_stats told;
-    told.shards = shard_count();
-    for (std::size_t i = 0; i < shard_count(); ++i) {
-      const auto shape = store_.shape("concurrent_map::stats", store_.shard_at(i));
-      told.entries += shape.entries;
-      told.slots += shape.buckets;
-      told.longest_probe = std::max(told.longest_probe, shape.longest_chain);
-      told.resizes += shape.resizes;
-      told.contended += shape.waits;
-    }
-    if (told.slots != 0) {
-      told.load = static_cast<double>(told.entries) / static_cast<double>(told.slots);
-    }
-    told.memory_bytes = sizeof(*this) + told.shards * sizeof(typename store::shard) +
-                        told.slots * sizeof(void*) + told.entries * sizeof(typename store::node);
+    const detail::operation_scope scope(store_.locks.use, "concurrent_map::stats");
+    auto told = store_.template stats<concurrent_map_stats>("concurrent_map::stats");
+    told.memory_bytes += sizeof(*this);
     return told;
   }
 
@@ -523,12 +531,17 @@ class concurrent_map {
     return store_.look_up(operation, hash_of(key), equal_to(key));
   }
 
+  template <class Other, class Found>
+  [[gnu::always_inline]] bool read(const char* operation, const Other& key, Found&& found) const {
+    return store_.read(operation, hash_of(key), equal_to(key), found);
+  }
+
   template <class Other, class Visitor>
   std::size_t visit_one(const Other& key, Visitor& f) const {
-    const auto held = look_up("concurrent_map::visit", key);
-    if (held.get() == nullptr) return 0;
-    detail::call_entry(f, held.get()->first, held.get()->second);
-    return 1;
+    const auto call = [&f](const Key& present, const Value& value) {
+      detail::call_entry(f, present, value);
+    };
+    return read("concurrent_map::visit", key, call) ? 1 : 0;
   }
 
   template <class Visitor>
@@ -552,7 +565,7 @@ class concurrent_map {
 
   template <class Wanted, class... Arguments>
   bool insert_absent(const char* operation, Wanted&& key, Arguments&&... arguments) {
-    const detail::operation_scope scope(store_.use, operation);
+    const detail::operation_scope scope(store_.locks.use, operation);
     change at(store_, operation, hash_of(key), equal_to(key));
     if (at.found()) return false;
     make(at, std::forward<Wanted>(key), std::forward<Arguments>(arguments)...);
@@ -562,7 +575,7 @@ class concurrent_map {
 
   template <class Other, class Predicate>
   std::size_t erase_one(const char* operation, const Other& key, Predicate&& pred) {
-    const detail::operation_scope scope(store_.use, operation);
+    const detail::operation_scope scope(store_.locks.use, operation);
     change at(store_, operation, hash_of(key), equal_to(key));
     if (!at.found() || !detail::call_entry(pred, at.old().first, at.old().second)) return 0;
     at.erase();

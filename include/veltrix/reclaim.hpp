@@ -199,7 +199,7 @@ class retire_list : private detail::retire_core {
 
   explicit retire_list(reclaim_domain& domain = reclaim_domain::shared()) : retire_core(domain) {}
   /// Nobody reads any more.
-  ~retire_list() { const batch unread(take_all()); }
+  ~retire_list() { const batch unread(retire_core::take_all()); }
 
   /// Takes over `replaced`, which no reader can come to show from here on. O(1).
   /// @param now  of coarse_clock, or of any other that a test likes better
@@ -210,6 +210,9 @@ class retire_list : private detail::retire_core {
 
   /// Those that no reader shows. One heavy fence, O(records + waiting * (1 + shown / 128)).
   [[nodiscard]] batch collect(time_point now) noexcept { return batch(retire_core::collect(now)); }
+
+  /// All of them, when nobody reads any more.
+  [[nodiscard]] batch take_all() noexcept { return batch(retire_core::take_all()); }
 
   using detail::retire_core::pending;
 };

@@ -53,6 +53,15 @@ inline std::size_t allowed_shards(std::size_t shards) {
                 .next = "copy the entries with for_each and insert"})));
 }
 
+[[noreturn]] inline void raise_misaligned(std::size_t wanted) {
+  raise(std::invalid_argument(describe({.where = "concurrent_map",
+                                        .what = "the allocator",
+                                        .got = "memory for a table that is not aligned as its type",
+                                        .allowed = "multiples of " + text_of(wanted),
+                                        .stays = "the table is as it was",
+                                        .next = "let allocate() heed alignof of what it is for"})));
+}
+
 [[noreturn]] inline void raise_self_wait(const char* operation) {
   raise(std::system_error(
       std::make_error_code(std::errc::resource_deadlock_would_occur),

@@ -67,17 +67,23 @@ struct reclaim_stats {
 
 namespace detail {
 
+/// Puts `seen` into `mine`. It is shown for good if where it was read from still has it after that.
+[[gnu::always_inline]] inline void put_into(reader_record::slot& mine, sync::fence_mode mode,
+                                            const reclaimable* seen) noexcept {
+  // (1) release-store; pairs with acquire-load (3). Publishes: what the last holder of the slot had
+  // done with its pointer. The fence puts it before the load that follows, such as (2): a scan
+  // after the pointer was replaced either finds it, or that load finds the pointer replaced.
+  mine.store(seen, sync::release);
+  sync::asymmetric_fence_light(mode);
+}
+
 /// Shows `seen` in `mine`. Result: what `current` points to after that; if it is `seen`, that is
 /// shown for good.
 template <class Node>
 [[gnu::always_inline]] inline Node* show_once(const sync::atomic<Node*>& current,
                                               reader_record::slot& mine, sync::fence_mode mode,
                                               Node* seen) noexcept {
-  // (1) release-store; pairs with acquire-load (3). Publishes: what the last holder of the slot had
-  // done with its pointer. The fence puts it before (2): a scan after the pointer was replaced
-  // either finds it, or (2) finds the pointer replaced.
-  mine.store(static_cast<const reclaimable*>(seen), sync::release);
-  sync::asymmetric_fence_light(mode);
+  put_into(mine, mode, seen);
   // (2) acquire-load; pairs with the release-store that put the pointer in force, which for a cell
   // is release-store of snapshot_store.hpp (1). Sees: the object as it was made.
   return current.load(sync::acquire);

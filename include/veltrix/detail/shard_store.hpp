@@ -1,10 +1,11 @@
-// The inside of concurrent_map: shards, their locks, and entries that live while linked or held.
+// The inside of concurrent_map: shards, their tables, and look-ups that write nothing shared.
 // Use for: concurrent_map, which adds hashing, comparing and the operations. Internal.
 // Not for: anything that knows a key's hash or equality; both are passed in.
 // Threads: all members but the constructor and destructor may be called from any thread.
-// Progress: blocking; each lock is held for one look-up or change, or one shard's walk.
-// Callbacks: `matches`, allocators and constructors run under a shard's lock; destructors do not,
-//   but for a table that could not be built.
+// Progress: look-ups are lock-free: a retry means that a writer got on. Writers hold one shard for
+//   one change, or one table's rebuilding.
+// Callbacks: `matches` in a look-up: no lock. Under a shard's lock: `matches` in a change, hashes
+//   of entries that stand in words, allocators, constructors. Destructors: no lock.
 // Exceptions: those of the above and std::system_error for re-entry; the shard is unchanged then.
 // Lifetime: pins end before the store.
 // Guide: docs/concurrent_map.md
@@ -17,306 +18,246 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <tuple>
+#include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "chain_table.hpp"
 #include "count_gate.hpp"
+#include "look_slots.hpp"
+#include "map_change.hpp"
+#include "map_guard.hpp"
+#include "map_memory.hpp"
 #include "map_refusals.hpp"
-#include "reentry.hpp"
+#include "map_search.hpp"
+#include "map_shard.hpp"
+#include "map_slots.hpp"
+#include "map_tables.hpp"
+#include "park_lock.hpp"
+#include "shard_locks.hpp"
 #include "sync.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// I1: a key is in at most one node, in the shard its hash names.
-/// I2: an entry never changes once its node is linked; a change links another node in its place.
-/// I3: a node lives while it is linked or held; holders counts both.
-/// I4: while size() counts, every shard is frozen and none gains or loses a node.
+/// I1: a key is in at most one slot with a tag, in the table of the shard its hash names.
+/// I2: a node never changes once it is in a table; a change puts another in its slot. Where entries
+///     stand in words, a change stores the one word of the value.
+/// I3: a table that was replaced never changes again. Whoever shows it reads the shard as it was.
+/// I4: while size() counts, every shard is frozen and none gains or loses an entry.
+/// I5: a slot in words is filled anew only after its shard's `emptied` was raised: who finds that
+///     unchanged has read a key and a value that belong together.
 ///
-/// Locks: a thread holds one shard's mutex of a store, and only move_from() two, of two stores,
-/// lower address first. No shard's mutex is held while waiting at a gate. Nodes are freed after the
-/// lock is released.
-template <class Key, class Value, class Allocator>
+/// Locks: a thread holds one shard's lock of a store, and only move_from() two, of two stores,
+/// lower address first. No shard's lock is held while waiting at a gate or while memory is retired.
+template <class Key, class Value, class Allocator, class HashOf>
 class shard_store {
  public:
+  using types = map_types<Key, Value, Allocator>;
   using key_type = Key;
   using mapped_type = Value;
-  using entry = std::pair<const Key, Value>;
-  using node = chain_node<entry>;
+  using entry = typename types::entry;
+  using node = typename types::node;
+  using shard = map_shard;
+  using pin = map_pin<shard_store>;
+  using change = map_change<shard_store>;
+  static constexpr bool in_words = types::in_words;
 
-  struct alignas(cache_line) shard {
-    sync::mutex mutex;                                        // guards table, resizes and frozen
-    chain_table<node> table;                                  // guarded by mutex
-    std::size_t resizes = 0;                                  // guarded by mutex
-    bool frozen = false;                                      // guarded by mutex; see I4
-    sync::atomic<sync::thread_id> holder{sync::thread_id{}};  // relaxed: each looks for itself only
-    sync::atomic<std::size_t> entries{0};  // relaxed: written under mutex; estimates read it
-    sync::atomic<std::size_t> waits{0};    // relaxed: statistics only
-  };
+  reclaim_domain& domain = reclaim_domain::shared();
+  const shard_locks locks{domain.mode()};
 
-  shard_store(std::size_t shards, const Allocator& allocator)
-      : allocator_(allocator), shard_bits_(std::countr_zero(shards)), shards_(allocate_shards()) {}
+  shard_store(std::size_t shards, const Allocator& allocator, const HashOf& hash_of)
+      : memory_(allocator, domain),
+        hash_of_(hash_of),
+        tables_(memory_, hash_of),
+        shard_bits_(std::countr_zero(shards)),
+        shift_(63 - shard_bits_),
+        shards_(allocate_shards()) {}
 
   ~shard_store() {
-    use.check_unused("a concurrent_map");
+    locks.use.check_unused("a concurrent_map");
     for (shard& home : all()) {
-      free_nodes(home.table);
-      home.table.free_buckets(allocator_);
+      free_dropped(home.dropped);
+      const table last = types::table_of(home);
+      if constexpr (!in_words) {
+        last.for_each([&](place at) { memory_.let_go(*types::node_in(last.slot(at))); });
+      }
+      memory_.free_table(last);
     }
     free_shards();
   }
   shard_store(const shard_store&) = delete;
   shard_store& operator=(const shard_store&) = delete;
 
-  [[nodiscard]] const Allocator& allocator() const noexcept { return allocator_; }
+  [[nodiscard]] const Allocator& allocator() const noexcept { return memory_.allocator(); }
   [[nodiscard]] std::size_t shard_count() const noexcept { return std::size_t{1} << shard_bits_; }
   [[nodiscard]] shard& shard_at(std::size_t index) const noexcept { return shards_[index]; }
 
   /// By the top bits; the tables use the low ones.
   [[nodiscard]] shard& shard_of(std::uint64_t hash) const noexcept {
-    return shards_[static_cast<std::size_t>((hash >> 1) >> (63 - shard_bits_))];
+    return shards_[static_cast<std::size_t>((hash >> 1) >> shift_)];
   }
 
-  // --- locks -----------------------------------------------------------------------------------
+  /// For what changes a shard under its lock.
+  [[nodiscard]] typename types::memory& memory() const noexcept { return memory_; }
+  [[nodiscard]] const auto& tables() const noexcept { return tables_; }
+  void let_go(node& held) const noexcept { memory_.let_go(held); }
+  /// By one who keeps the node from ending.
+  [[nodiscard]] pin hold(node& found) const noexcept {
+    found.hold();
+    return pin(*this, &found, nullptr);
+  }
 
-  enum class intent : std::uint8_t { look, change };
+  // --- look-ups --------------------------------------------------------------------------------
 
-  /// Holds one shard. A change waits until no count is going on.
-  class shard_lock {
-   public:
-    shard_lock(const shard_store& store, shard& home, const char* operation, intent why)
-        : home_(home), scope_(store.use, operation) {
-      acquire(home, operation);
-      if (why == intent::change && home.frozen) {
-        release(home);
-        const count_gate::pass pass(store.gate_);  // so that it is not frozen again
-        acquire(home, operation);
-      }
-    }
-    ~shard_lock() { release(home_); }
-    shard_lock(const shard_lock&) = delete;
-    shard_lock& operator=(const shard_lock&) = delete;
+  /// Calls found(key, value) with no lock held if the key is there. Result: whether it is.
+  template <class Matches, class Found>
+  [[gnu::always_inline]] bool read(const char* operation, std::uint64_t hash,
+                                   const Matches& matches, Found&& found) const {
+    const look_slots mine = look_slots::quick<in_words>(domain);
+    if (!mine.usable()) [[unlikely]]
+      return read_elsewhere(operation, hash, matches, found);
+    return read_in(mine, sync::fence_mode::membarrier, hash, matches, found);
+  }
 
-   private:
-    shard& home_;
-    const locked_scope scope_;
-  };
-
-  // --- nodes -----------------------------------------------------------------------------------
-
-  /// One hold on a node: keeps its entry alive, blocks nobody.
-  class pin {
-   public:
-    pin() = default;
-    pin(const shard_store& store, node& held) noexcept : store_(&store), node_(&held) {}
-    pin(pin&& other) noexcept : store_(other.store_), node_(std::exchange(other.node_, nullptr)) {}
-    pin& operator=(pin&& other) noexcept {
-      pin taken(std::move(other));
-      std::swap(store_, taken.store_);
-      std::swap(node_, taken.node_);
-      return *this;
-    }
-    ~pin() { reset(); }
-
-    [[nodiscard]] const entry* get() const noexcept {
-      return node_ == nullptr ? nullptr : std::addressof(node_->entry);
-    }
-    [[nodiscard]] const shard_store* store() const noexcept { return store_; }
-    void reset() noexcept {
-      if (node_ != nullptr) store_->let_go(*std::exchange(node_, nullptr));
-    }
-
-   private:
-    const shard_store* store_ = nullptr;
-    node* node_ = nullptr;  // one of its holders is this
-  };
-
-  /// A node not linked yet.
-  class fresh_node {
-   public:
-    explicit fresh_node(const shard_store& store) noexcept : store_(store) {}
-    ~fresh_node() {
-      if (node_ != nullptr) store_.let_go(*node_);
-    }
-    fresh_node(const fresh_node&) = delete;
-    fresh_node& operator=(const fresh_node&) = delete;
-
-    /// Allocates first, so that the arguments are untouched if there is no memory.
-    template <class... Arguments>
-    entry& make(std::uint64_t hash, Arguments&&... arguments) {
-      node_allocator nodes(store_.allocator_);
-      allocation room{nodes, node_traits::allocate(nodes, 1)};
-      node* const made = ::new (static_cast<void*>(std::to_address(room.at))) node(hash);
-      entry_allocator entries(store_.allocator_);
-      entry_traits::construct(entries, std::addressof(made->entry),
-                              std::forward<Arguments>(arguments)...);
-      room.kept = true;
-      node_ = made;
-      return made->entry;
-    }
-
-    [[nodiscard]] node& get() const noexcept { return *node_; }
-    node& take() noexcept { return *std::exchange(node_, nullptr); }
-
-   private:
-    const shard_store& store_;
-    node* node_ = nullptr;
-  };
-
-  /// Nodes taken out under a lock and let go after it.
-  class dropped_nodes {
-   public:
-    explicit dropped_nodes(const shard_store& store) noexcept : store_(store) {}
-    ~dropped_nodes() {
-      while (first_ != nullptr) {
-        node& dropped = *first_;
-        first_ = dropped.next;
-        store_.let_go(dropped);
-      }
-    }
-    dropped_nodes(const dropped_nodes&) = delete;
-    dropped_nodes& operator=(const dropped_nodes&) = delete;
-
-    void add(node& dropped) noexcept {
-      dropped.next = first_;
-      first_ = &dropped;
-    }
-
-   private:
-    const shard_store& store_;
-    node* first_ = nullptr;
-  };
-
-  // --- operations ------------------------------------------------------------------------------
-
-  /// A held entry, or an empty pin.
+  /// The entry, kept, or an empty pin.
   template <class Matches>
   [[nodiscard]] pin look_up(const char* operation, std::uint64_t hash,
                             const Matches& matches) const {
-    shard& home = shard_of(hash);
-    const shard_lock lock(*this, home, operation, intent::look);
-    node** const link = home.table.find(hash, matches);
-    return link == nullptr ? pin() : hold(**link);
+    const look_slots mine = look_slots::quick<in_words>(domain);
+    if (!mine.usable()) [[unlikely]]
+      return look_up_elsewhere(operation, hash, matches);
+    return look_up_in(mine, sync::fence_mode::membarrier, hash, matches);
   }
 
-  /// A change of one key: looks it up, and holds its shard until it ends.
-  class change {
+  /// Asks for the lines that a look-up of the hash reads first.
+  void prefetch_table(std::uint64_t hash) const noexcept {
+    // relaxed: only an address is made of it
+    const table now(shard_of(hash).table.load(sync::relaxed));
+    if (!now.none()) now.prefetch(hash);
+  }
+  /// Asks for the key's node; the tags are read for that.
+  void prefetch_node(std::uint64_t hash) const noexcept
+    requires(!in_words)
+  {
+    const look_slots mine = look_slots::quick<true>(domain);
+    if (!mine.usable()) return;
+    const shown_here at_end(*mine.table);
+    const table now = search::show_table(shard_of(hash), *mine.table, sync::fence_mode::membarrier);
+    if (now.none()) return;
+    const std::size_t group = static_cast<std::size_t>(hash) & (now.groups() - 1);
+    const slot_set likely = now.tags(group).look().matching(hash_parts::tag(hash));
+    if (likely.empty()) return;
+    // relaxed: only an address is made of it
+    const node* const there = now.slot(group, likely.first()).at.load(sync::relaxed);
+    __builtin_prefetch(there);
+    __builtin_prefetch(reinterpret_cast<const unsigned char*>(there) + cache_line);
+  }
+
+  // --- changes ---------------------------------------------------------------------------------
+
+  /// What is done once the shard's lock is released: memory that was dropped is retired.
+  class after_lock {
    public:
-    template <class Matches>
-    change(const shard_store& store, const char* operation, std::uint64_t hash,
-           const Matches& matches)
-        : store_(store),
-          hash_(hash),
-          home_(store.shard_of(hash)),
-          dropped_(store),
-          fresh_(store),
-          lock_(store, home_, operation, intent::change),
-          link_(home_.table.find(hash, matches)) {}
-
-    [[nodiscard]] bool found() const noexcept { return link_ != nullptr; }
-    [[nodiscard]] const entry& old() const noexcept { return (*link_)->entry; }
-    [[nodiscard]] pin hold_old() const noexcept { return store_.hold(**link_); }
-
-    /// Makes the entry that is to be linked; the table has room for it already.
-    template <class... Arguments>
-    entry& make(Arguments&&... arguments) {
-      if (!found()) store_.make_room(home_);
-      return fresh_.make(hash_, std::forward<Arguments>(arguments)...);
-    }
-
-    /// Links what make() made: in place of the old entry, or as a new one.
-    node& commit() noexcept {
-      node& linked = fresh_.take();
-      if (found()) {
-        dropped_.add(home_.table.replace(link_, linked));
-      } else {
-        home_.table.link(linked);
-        count(home_);
+    explicit after_lock(const shard_store& store) noexcept : store_(store) {}
+    [[gnu::always_inline]] ~after_lock() {
+      if constexpr (!in_words) {
+        if (left.dropped.first != nullptr || left.look) store_.retire(left.dropped, left.look);
       }
-      return linked;
+      if (!left.old.none()) [[unlikely]]
+        store_.memory_.retire(left.old);
     }
+    after_lock(const after_lock&) = delete;
+    after_lock& operator=(const after_lock&) = delete;
 
-    /// As commit(), and holds what it linked.
-    [[nodiscard]] pin commit_and_hold() noexcept { return store_.hold(commit()); }
-
-    /// Links an absent key's node that was made before.
-    void commit(fresh_node& made) {
-      store_.make_room(home_);
-      made.get().hash = hash_;
-      home_.table.link(made.take());
-      count(home_);
-    }
-
-    void erase() noexcept {
-      dropped_.add(home_.table.unlink(link_));
-      count(home_);
-    }
+    leftovers<types> left;
 
    private:
     const shard_store& store_;
-    const std::uint64_t hash_;
-    shard& home_;
-    dropped_nodes dropped_;  // let go after lock_ is released, as is fresh_
-    fresh_node fresh_;
-    const shard_lock lock_;
-    node** const link_;  // null when the key is absent
   };
 
-  /// Unlinks every entry of a shard that `drop` accepts, under its lock. Result: how many; those
-  /// unlinked before `drop` throws stay so.
+  /// Takes out every entry of a shard that `drop` accepts, under its lock. Result: how many; those
+  /// taken out before `drop` throws stay so.
   template <class Drop>
   std::size_t drop_if(const char* operation, shard& home, Drop&& drop) const {
     std::size_t erased = 0;
-    dropped_nodes dropped(*this);
-    const shard_lock lock(*this, home, operation, intent::change);
-    home.table.for_each_link([&](node** link) {
-      const entry& seen = (*link)->entry;
-      if (!drop(seen)) return false;
-      dropped.add(home.table.unlink(link));
-      count(home);
+    after_lock after(*this);
+    const shard_lock lock(locks, home, operation, shard_lock::intent::change);
+    const table now = types::table_of(home);
+    now.for_each([&](place at) {
+      if constexpr (in_words) {
+        const entry seen = types::copy_of(now.slot(at));
+        if (!drop(seen)) return;
+        tables_.take_out(home, now, at, hash_of_(seen.first), after.left);
+      } else {
+        const node& seen = *types::node_in(now.slot(at));
+        if (!drop(seen.entry)) return;
+        tables_.take_out(home, now, at, seen.hash, after.left);
+      }
       ++erased;
-      return true;
     });
+    tables_.shrink(home, after.left);
     return erased;
   }
 
   /// Calls f(entry) for each entry the shard held at one moment, no lock held.
   template <class Function>
   void visit_shard(const char* operation, shard& home, Function&& f) const {
-    std::vector<node*, pointer_allocator> held{pointer_allocator(allocator_)};
-    const pins_end end{*this, held};
+    held_list held{typename held_list::allocator_type(allocator())};
+    const holds_end end{*this, held};
     hold_all(operation, home, held);
-    for (const node* const each : held)
-      f(std::as_const(each->entry));
+    for (const auto& each : held) {
+      if constexpr (in_words) {
+        f(each);
+      } else {
+        f(std::as_const(each->entry));
+      }
+    }
   }
 
-  /// Moves the entry of `key`, if `from` has it and this store has not. Both shards are held.
-  /// Result: whether it was moved.
-  template <class Matches, class MatchesFrom>
-  bool move_from(const shard_store& from, std::uint64_t from_hash, const MatchesFrom& matches_from,
+  /// Moves the entry of `key`, if `from` has it and this store has not. Both shards are held; the
+  /// key is here before it is gone there. Result: whether it was moved.
+  template <class Store, class Matches, class MatchesFrom>
+  bool move_from(const Store& from, std::uint64_t from_hash, const MatchesFrom& matches_from,
                  std::uint64_t hash, const Matches& matches) const {
     shard& source = from.shard_of(from_hash);
     shard& target = shard_of(hash);
-    const two_locks locks(from, source, *this, target, "concurrent_map::merge");
-    node** const link = source.table.find(from_hash, matches_from);
-    if (link == nullptr || target.table.find(hash, matches) != nullptr) return false;
-    make_room(target);
-    node& moved = source.table.unlink(link);
-    moved.hash = hash;
-    target.table.link(moved);
-    count(source);
-    count(target);
+    after_lock after(*this);
+    typename Store::after_lock source_after(from);
+    const two_shard_locks held(from.locks, source, locks, target, "concurrent_map::merge");
+    const table left = types::table_of(source);
+    place at, there;
+    if (!left.find(from_hash, at, [&](words& slot) { return types::is_key(slot, matches_from); }) ||
+        types::table_of(target).find(hash, there,
+                                     [&](words& slot) { return types::is_key(slot, matches); })) {
+      return false;
+    }
+    if (target.room == 0) tables_.grow(target, after.left);
+    const table right = types::table_of(target);
+    there = tables_.claim(target, right, hash);
+    if constexpr (in_words) {
+      right.slot(there).set_key(left.slot(at).key());
+      right.slot(there).set_value(left.slot(at).value());
+      right.show(there, hash);
+    } else {
+      node* const moved = types::node_in(left.slot(at));
+      moved->hash = hash;
+      right.show(there, hash);  // first, see map_change
+      put_node(right.slot(there), *moved);
+    }
+    tables_.count(target, 1);
+    from.tables_.unlink(source, left, at, from_hash);
     return true;
   }
+
+  // --- all shards ------------------------------------------------------------------------------
 
   /// Entries at one moment, see I4.
   [[nodiscard]] std::size_t size(const char* operation) const {
     for (shard& home : all())
-      refuse_own(home, operation);
-    const count_gate::count counting(gate_);
+      shard_locks::refuse_own(home, operation);
+    const count_gate::count counting(locks.gate);
     std::size_t total = 0;
     for (shard& home : all())
       total += set_frozen(home, operation, true);
@@ -333,54 +274,68 @@ class shard_store {
     return total;
   }
 
-  /// Unlinks everything, shard by shard.
+  /// Takes everything out, shard by shard.
   void clear(const char* operation) const {
     for (shard& home : all()) {
-      chain_table<node> emptied;
-      {
-        const shard_lock lock(*this, home, operation, intent::change);
-        home.table.swap(emptied);
-        count(home);
-      }
-      free_nodes(emptied);
-      emptied.free_buckets(allocator_);
+      after_lock after(*this);
+      const shard_lock lock(locks, home, operation, shard_lock::intent::change);
+      tables_.clear(home, after.left);
     }
   }
 
-  /// Gives each shard buckets for `per_shard` entries or for those it has, whichever is more;
-  /// `shrink` says whether a table that is larger than that stays.
-  enum class larger_tables : std::uint8_t { stay, shrink };
-  void resize_all(const char* operation, std::size_t per_shard, larger_tables larger) const {
+  /// Gives each shard a table for `per_shard` entries or for those it has, whichever is more.
+  using larger_table = typename shard_tables<types, HashOf>::larger_table;
+  void resize_all(const char* operation, std::size_t per_shard, larger_table larger) const {
     for (shard& home : all()) {
-      const shard_lock lock(*this, home, operation, intent::change);
-      const std::size_t entries = std::max(per_shard, home.table.size());
-      const std::size_t wanted = entries == 0 ? 0 : std::bit_ceil(entries);
-      const std::size_t have = home.table.bucket_count();
-      if (wanted > have || (wanted < have && larger == larger_tables::shrink)) {
-        resize(home, wanted);
-      }
+      after_lock after(*this);
+      const shard_lock lock(locks, home, operation, shard_lock::intent::change);
+      tables_.resize(home, per_shard, larger, after.left);
     }
   }
 
-  /// What one shard looks like.
-  struct shard_shape {
-    std::size_t entries;
-    std::size_t buckets;
-    std::size_t longest_chain;
-    std::size_t resizes;
-    std::size_t waits;
-  };
-  [[nodiscard]] shard_shape shape(const char* operation, shard& home) const {
-    const shard_lock lock(*this, home, operation, intent::look);
-    return {home.table.size(), home.table.bucket_count(), home.table.longest_chain(), home.resizes,
-            home.waits.load(sync::relaxed)};
+  /// Frees all that was taken out and that no reader shows.
+  void collect(const char* operation) const {
+    for (shard& home : all())
+      shard_locks::refuse_own(home, operation);  // before anything is taken out
+    dropped_nodes dropped;
+    for (shard& home : all()) {
+      const shard_lock lock(locks, home, operation, shard_lock::intent::look);
+      dropped.add_all(home.dropped);
+    }
+    memory_.retire(dropped, types::memory::look::now);
+  }
+
+  /// Read shard by shard, each under its lock.
+  template <class Stats>
+  [[nodiscard]] Stats stats(const char* operation) const {
+    Stats told;
+    told.shards = shard_count();
+    told.memory_bytes = memory_.waiting() * sizeof(node);  // what waits is nodes, mostly
+    for (shard& home : all()) {
+      const shard_lock lock(locks, home, operation, shard_lock::intent::look);
+      const table now = types::table_of(home);
+      const std::size_t entries = home.entries.load(sync::relaxed);
+      told.entries += entries;
+      told.slots += now.capacity();
+      told.longest_probe = std::max(
+          told.longest_probe, std::min(entries, (1 + home.longest_walk) * table::group_slots));
+      told.resizes += home.resizes;
+      told.contended += home.waits.load(sync::relaxed);
+      told.memory_bytes += sizeof(shard) + now.bytes();
+      if constexpr (!in_words) {
+        told.memory_bytes += (entries + home.dropped.count) * sizeof(node);
+      }
+    }
+    if (told.slots != 0) {
+      told.load = static_cast<double>(told.entries) / static_cast<double>(told.slots);
+    }
+    return told;
   }
 
   /// One shard's part of `entries`, with room for what chance adds (four standard deviations).
   /// Errors: std::length_error above what the allocator can give.
   [[nodiscard]] std::size_t share(const char* operation, std::size_t entries) const {
-    const node_allocator nodes(allocator_);
-    const auto most = static_cast<std::size_t>(node_traits::max_size(nodes));
+    const std::size_t most = memory_.most_nodes();
     if (entries > most) raise_too_many(operation, entries, most);
     const std::size_t even = (entries >> shard_bits_) + (entries % shard_count() != 0 ? 1 : 0);
     if (shard_count() == 1) return even;
@@ -389,44 +344,137 @@ class shard_store {
   }
 
   /// Errors: std::invalid_argument if the allocators compare unequal: nodes could not change owner.
-  void require_equal_allocator(const shard_store& other) const {
+  template <class Store>
+  void require_equal_allocator(const Store& other) const {
     if constexpr (!std::allocator_traits<Allocator>::is_always_equal::value) {
-      if (!(allocator_ == other.allocator_)) raise_unequal_allocators();
+      if (!(allocator() == other.allocator())) raise_unequal_allocators();
     }
   }
 
-  mutable usage use;  // own synchronisation; checked builds only
-
  private:
-  static constexpr std::size_t first_buckets = 8;
+  template <class, class, class, class>
+  friend class shard_store;
 
-  using entry_traits = typename std::allocator_traits<Allocator>::template rebind_traits<entry>;
-  using entry_allocator = typename entry_traits::allocator_type;
-  using node_traits = typename std::allocator_traits<Allocator>::template rebind_traits<node>;
-  using node_allocator = typename node_traits::allocator_type;
+  using words = typename types::words;
+  using table = typename types::table;
+  using place = typename types::place;
+  using hit = typename types::hit;
+  using search = map_search<types>;
   using shard_traits = typename std::allocator_traits<Allocator>::template rebind_traits<shard>;
   using shard_allocator = typename shard_traits::allocator_type;
-  using pointer_allocator = typename std::allocator_traits<Allocator>::template rebind_alloc<node*>;
+  using held_item = std::conditional_t<in_words, entry, node*>;
+  using held_list =
+      std::vector<held_item,
+                  typename std::allocator_traits<Allocator>::template rebind_alloc<held_item>>;
 
-  /// Gives memory back unless a node came to live in it.
-  struct allocation {
-    node_allocator& from;
-    typename node_traits::pointer at;
-    bool kept = false;
-    ~allocation() {
-      if (!kept) node_traits::deallocate(from, at, 1);
-    }
-  };
+  // --- reading a shard -------------------------------------------------------------------------
 
-  /// Ends the holds of visit_shard().
-  struct pins_end {
-    const shard_store& store;
-    const std::vector<node*, pointer_allocator>& held;
-    ~pins_end() {
-      for (node* const each : held)
-        store.let_go(*each);
+  template <class Matches, class Found>
+  [[gnu::always_inline]] bool read_in(const look_slots& slots, sync::fence_mode mode,
+                                      std::uint64_t hash, const Matches& matches,
+                                      Found& found) const {
+    if constexpr (in_words) {
+      hit seen;
+      if (!search::find(shard_of(hash), slots, mode, hash, matches, seen)) return false;
+      found(word_copy<Key>(seen.key).get(), word_copy<Value>(seen.value).get());
+    } else {
+      const shown_here at_end(*slots.node);
+      const node* const seen = search::find(shard_of(hash), slots, mode, hash, matches);
+      if (seen == nullptr) return false;
+      found(seen->entry.first, seen->entry.second);
     }
-  };
+    return true;
+  }
+
+  template <class Matches, class Found>
+  [[gnu::noinline]] bool read_elsewhere(const char* operation, std::uint64_t hash,
+                                        const Matches matches, Found found) const {
+    const other_look_slots other(domain);
+    if (other.found().usable()) {
+      return read_in(other.found(), domain.mode(), hash, matches, found);
+    }
+    const pin held = look_up_locked(operation, hash, matches);
+    if (held.get() == nullptr) return false;
+    found(held.get()->first, held.get()->second);
+    return true;
+  }
+
+  template <class Matches>
+  [[gnu::always_inline]] pin look_up_in(const look_slots& slots, sync::fence_mode mode,
+                                        std::uint64_t hash, const Matches& matches) const {
+    if constexpr (in_words) {
+      hit seen;
+      return search::find(shard_of(hash), slots, mode, hash, matches, seen)
+                 ? pin(*this, seen.copy())
+                 : pin();
+    } else {
+      // The pin clears the slot, also of an exception's path.
+      pin kept(*this, nullptr, slots.node);
+      kept.show(search::find(shard_of(hash), slots, mode, hash, matches));
+      return kept;
+    }
+  }
+
+  template <class Matches>
+  [[gnu::noinline]] pin look_up_elsewhere(const char* operation, std::uint64_t hash,
+                                          const Matches matches) const {
+    const other_look_slots other(domain);
+    if (!other.found().usable()) return look_up_locked(operation, hash, matches);
+    pin kept = look_up_in(other.found(), domain.mode(), hash, matches);
+    if constexpr (!in_words) {
+      if (other.borrowed()) kept.hold();
+    }
+    return kept;
+  }
+
+  /// Where there is no memory for a slot to show anything in.
+  template <class Matches>
+  [[gnu::noinline]] pin look_up_locked(const char* operation, std::uint64_t hash,
+                                       const Matches& matches) const {
+    shard& home = shard_of(hash);
+    const shard_lock lock(locks, home, operation, shard_lock::intent::look);
+    const table now = types::table_of(home);
+    place at;
+    if (!now.find(hash, at, [&](words& slot) { return types::is_key(slot, matches); }))
+      return pin();
+    if constexpr (in_words) {
+      return pin(*this, types::copy_of(now.slot(at)));
+    } else {
+      return hold(*types::node_in(now.slot(at)));
+    }
+  }
+
+  // --- after it --------------------------------------------------------------------------------
+
+  void retire(dropped_nodes& dropped, bool look) const noexcept {
+    if (look && memory_.is_old_look()) {
+      // So many shards at a time: a tick of the clock is not to cost more than a walk over them.
+      const std::size_t count = std::min<std::size_t>(shard_count(), 256);
+      const std::size_t first = swept_.fetch_add(count, sync::relaxed);
+      for (std::size_t i = first; i != first + count; ++i)
+        take_dropped(shards_[i & (shard_count() - 1)], dropped);
+    } else if (dropped.first == nullptr) {
+      return;
+    }
+    memory_.retire(dropped, types::memory::look::if_due);
+  }
+
+  /// What a shard has dropped, if nobody holds it now.
+  void take_dropped(shard& home, dropped_nodes& into) const noexcept {
+    const std::uintptr_t me = park_lock::me();
+    if (home.lock.held_by(me) || !home.lock.try_lock(me)) return;
+    into.add_all(home.dropped);
+    home.lock.unlock(locks.lot);
+  }
+
+  void free_dropped(dropped_nodes& dropped) const noexcept {
+    if constexpr (!in_words) {
+      while (map_garbage* const each = dropped.take())
+        memory_.let_go(static_cast<node&>(*each));
+    }
+  }
+
+  // --- the rest --------------------------------------------------------------------------------
 
   struct shard_span {
     shard* first;
@@ -436,125 +484,49 @@ class shard_store {
   };
   shard_span all() const noexcept { return {shards_, shards_ + shard_count()}; }
 
-  /// Holds a shard of each of two stores, lower address first, neither frozen.
-  class two_locks {
-   public:
-    two_locks(const shard_store& left_store, shard& left, const shard_store& right_store,
-              shard& right, const char* operation)
-        : first_(address(left) < address(right) ? left : right),
-          second_(&first_ == &left ? right : left),
-          left_scope_(left_store.use, operation),
-          right_scope_(right_store.use, operation) {
-      acquire(first_, operation);
-      acquire(second_, operation);
-      if (first_.frozen || second_.frozen) {
-        release(second_);
-        release(first_);
-        const count_gate::pass left_pass(left_store.gate_);
-        const count_gate::pass right_pass(right_store.gate_);
-        acquire(first_, operation);
-        acquire(second_, operation);
+  std::size_t set_frozen(shard& home, const char* operation, bool frozen) const {
+    const shard_lock lock(locks, home, operation, shard_lock::intent::look);
+    home.frozen = frozen;
+    return home.entries.load(sync::relaxed);
+  }
+
+  /// Ends the holds of visit_shard().
+  struct holds_end {
+    const shard_store& store;
+    const held_list& held;
+    ~holds_end() {
+      if constexpr (!in_words) {
+        for (node* const each : held)
+          store.memory_.let_go(*each);
       }
     }
-    ~two_locks() {
-      release(second_);
-      release(first_);
-    }
-    two_locks(const two_locks&) = delete;
-    two_locks& operator=(const two_locks&) = delete;
-
-   private:
-    static std::uintptr_t address(const shard& home) noexcept {
-      return reinterpret_cast<std::uintptr_t>(&home);
-    }
-
-    shard& first_;
-    shard& second_;
-    const locked_scope left_scope_;
-    const locked_scope right_scope_;
   };
 
-  static void refuse_own(const shard& home, const char* operation) {
-    if (home.holder.load(sync::relaxed) != sync::this_thread_id()) return;
-    raise_self_wait(operation);
-  }
-
-  static void acquire(shard& home, const char* operation) {
-    refuse_own(home, operation);
-    if (!home.mutex.try_lock()) {
-      home.waits.fetch_add(1, sync::relaxed);
-      home.mutex.lock();  // woken by release()
-    }
-    home.holder.store(sync::this_thread_id(), sync::relaxed);
-  }
-
-  static void release(shard& home) noexcept {
-    home.holder.store(sync::thread_id{}, sync::relaxed);
-    home.mutex.unlock();
-  }
-
-  std::size_t set_frozen(shard& home, const char* operation, bool frozen) const {
-    const shard_lock lock(*this, home, operation, intent::look);
-    home.frozen = frozen;
-    return home.table.size();
-  }
-
-  static void count(shard& home) noexcept { home.entries.store(home.table.size(), sync::relaxed); }
-
-  pin hold(node& found) const noexcept {
-    found.holders.fetch_add(1, sync::relaxed);
-    return pin(*this, found);
-  }
-
-  void let_go(node& held) const noexcept {
-    // (1) acq_rel-sub; pairs with acq_rel-sub (1). Publishes: that each holder is done reading,
-    // before the last one destroys the entry.
-    if (held.holders.fetch_sub(1, sync::acq_rel) != 1) return;
-    entry_allocator entries(allocator_);
-    entry_traits::destroy(entries, std::addressof(held.entry));
-    held.~node();
-    node_allocator nodes(allocator_);
-    node_traits::deallocate(
-        nodes, std::pointer_traits<typename node_traits::pointer>::pointer_to(held), 1);
-  }
-
-  void free_nodes(chain_table<node>& table) const noexcept {
-    table.for_each_link([&](node** link) {
-      let_go(table.unlink(link));
-      return true;
-    });
-  }
-
-  /// Holds every node of the shard; memory for the list is got while the shard is not held.
-  void hold_all(const char* operation, shard& home,
-                std::vector<node*, pointer_allocator>& held) const {
+  /// Copies or holds every entry of the shard; memory for them is got while it is not held.
+  void hold_all(const char* operation, shard& home, held_list& held) const {
     for (std::size_t room = home.entries.load(sync::relaxed);;) {
       held.reserve(room);
-      const shard_lock lock(*this, home, operation, intent::look);
-      if (home.table.size() > held.capacity()) {
-        room = home.table.size() + home.table.size() / 8;
+      const shard_lock lock(locks, home, operation, shard_lock::intent::look);
+      if (const std::size_t entries = home.entries.load(sync::relaxed); entries > held.capacity()) {
+        room = entries + entries / 8;
         continue;
       }
-      home.table.for_each_link([&](node** link) {
-        (*link)->holders.fetch_add(1, sync::relaxed);
-        held.push_back(*link);
-        return false;
+      const table now = types::table_of(home);
+      now.for_each([&](place at) {
+        if constexpr (in_words) {
+          held.push_back(types::copy_of(now.slot(at)));
+        } else {
+          node* const each = types::node_in(now.slot(at));
+          each->hold();
+          held.push_back(each);
+        }
       });
       return;
     }
   }
 
-  void make_room(shard& home) const {
-    if (home.table.full()) resize(home, std::max(first_buckets, home.table.bucket_count() * 2));
-  }
-
-  void resize(shard& home, std::size_t buckets) const {
-    home.table.resize(buckets, allocator_);
-    ++home.resizes;
-  }
-
   shard* allocate_shards() const {
-    shard_allocator shards(allocator_);
+    shard_allocator shards(allocator());
     shard* const made = std::to_address(shard_traits::allocate(shards, shard_count()));
     for (std::size_t i = 0; i < shard_count(); ++i)
       ::new (static_cast<void*>(made + i)) shard();  // throws nothing
@@ -564,16 +536,19 @@ class shard_store {
   void free_shards() noexcept {
     for (shard& home : all())
       home.~shard();
-    shard_allocator shards(allocator_);
+    shard_allocator shards(allocator());
     shard_traits::deallocate(
         shards, std::pointer_traits<typename shard_traits::pointer>::pointer_to(*shards_),
         shard_count());
   }
 
-  [[no_unique_address]] const Allocator allocator_;
-  const int shard_bits_;     // log2 of the number of shards
-  mutable count_gate gate_;  // between size() and writers; see I4
-  shard* const shards_;      // fixed; each guards itself
+  mutable typename types::memory memory_;  // guards itself
+  [[no_unique_address]] const HashOf hash_of_;
+  const shard_tables<types, HashOf> tables_;    // of no state but the two above
+  const int shard_bits_;                        // log2 of the number of shards
+  const int shift_;                             // leaves them of half a hash
+  mutable sync::atomic<std::size_t> swept_{0};  // relaxed: where the next sweep begins; wraps
+  shard* const shards_;                         // fixed; each guards itself
 };
 
 }  // namespace detail

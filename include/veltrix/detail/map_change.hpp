@@ -1,0 +1,231 @@
+// A change of one key, made under the lock of its shard.
+// Use for: the inside of concurrent_map. Internal.
+// Not for: changes of several keys.
+// Threads: one.
+// Progress: blocking: holds the key's shard from its construction to its end.
+// Callbacks: under the lock: `matches`, constructors, the allocator, hashes where a table of words
+//   is rebuilt. After it: destructors.
+// Exceptions: those of the above, before anything has changed.
+// Lifetime: within one operation.
+// Guide: docs/concurrent_map.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "config.hpp"
+#include "map_guard.hpp"
+#include "map_memory.hpp"
+#include "map_shard.hpp"
+#include "map_slots.hpp"
+#include "map_tables.hpp"
+#include "shard_locks.hpp"
+#include "sync.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail {
+
+/// Puts a node into a slot that is empty, or has the node that this one replaces.
+template <class Node>
+void put_node(node_slot<Node>& slot, Node& fresh) noexcept {
+  // (1) release-store; pairs with acquire-load of map_search.hpp (2). Publishes: the node.
+  slot.at.store(&fresh, sync::release);
+}
+
+/// An entry that is in no table yet.
+template <class Types>
+class fresh_entry {
+ public:
+  using entry = typename Types::entry;
+  using memory = typename Types::memory;
+  static constexpr bool in_words = Types::in_words;
+
+  explicit fresh_entry(memory& from) noexcept : memory_(from) {}
+  ~fresh_entry() {
+    if constexpr (!in_words) {
+      if (made_ != nullptr) memory_.let_go(*made_);
+    }
+  }
+  fresh_entry(const fresh_entry&) = delete;
+  fresh_entry& operator=(const fresh_entry&) = delete;
+
+  /// Once. Allocates first, so that the arguments are untouched if there is no memory.
+  template <class... Arguments>
+  entry& make(std::uint64_t hash, Arguments&&... arguments) {
+    if constexpr (in_words) {
+      static_cast<void>(hash);
+      return made_.emplace(std::forward<Arguments>(arguments)...);
+    } else {
+      made_ = &memory_.make(hash, std::forward<Arguments>(arguments)...);
+      return made_->entry;
+    }
+  }
+
+  /// Fills a slot that is empty or, in a table of nodes, has the entry this one replaces.
+  void fill(typename Types::words& slot) noexcept {
+    if constexpr (in_words) {
+      slot.set_key(word_copy<typename Types::key_type>::of(made_->first));
+      slot.set_value(word_copy<typename Types::mapped_type>::of(made_->second));
+    } else {
+      put_node(slot, *std::exchange(made_, nullptr));
+    }
+  }
+  void set_hash(std::uint64_t hash) noexcept {
+    if constexpr (!in_words) made_->hash = hash;
+  }
+  [[nodiscard]] const entry& get() const noexcept
+    requires(in_words)
+  {
+    return *made_;
+  }
+
+ private:
+  memory& memory_;
+  std::conditional_t<in_words, std::optional<entry>, typename Types::node*> made_{};
+};
+
+/// A change of one key: looks it up, and holds its shard until it ends.
+template <class Store>
+class map_change {
+  using types = typename Store::types;
+  using entry = typename types::entry;
+  using node = typename types::node;
+  using words = typename types::words;
+  using table = typename types::table;
+  using pin = map_pin<Store>;
+  static constexpr bool in_words = types::in_words;
+
+ public:
+  template <class Matches>
+  [[gnu::always_inline]] map_change(const Store& store, const char* operation, std::uint64_t hash,
+                                    const Matches& matches)
+      : store_(store),
+        hash_(hash),
+        home_(store.shard_of(hash)),
+        after_(store),
+        fresh_(store.memory()),
+        lock_(store.locks, home_, operation, shard_lock::intent::change),
+        table_(types::table_of(home_)),
+        found_(table_.find(hash, at_, [&](words& slot) {
+          slot_ = &slot;
+          return types::is_key(slot, matches);
+        })) {}
+  [[gnu::always_inline]] ~map_change() {
+    if constexpr (in_words) {
+      if (!beside_.none()) [[unlikely]]
+        store_.memory().free_table(beside_);
+    }
+  }
+  map_change(const map_change&) = delete;
+  map_change& operator=(const map_change&) = delete;
+
+  [[nodiscard]] bool found() const noexcept { return found_; }
+  /// The present entry: a copy of what stands in words.
+  [[nodiscard]] decltype(auto) old() const noexcept {
+    if constexpr (in_words) {
+      return types::copy_of(*slot_);
+    } else {
+      return std::as_const(types::node_in(*slot_)->entry);
+    }
+  }
+  [[nodiscard]] pin hold_old() const noexcept {
+    if constexpr (in_words) {
+      return pin(store_, old());
+    } else {
+      return store_.hold(*types::node_in(*slot_));
+    }
+  }
+
+  /// Makes the entry that is to be put in; the table has room for it then.
+  template <class... Arguments>
+  [[gnu::always_inline]] entry& make(Arguments&&... arguments) {
+    if (!found_) make_room();
+    entry& made = fresh_.make(hash_, std::forward<Arguments>(arguments)...);
+    if constexpr (in_words) {
+      // An equal key with other bytes: a copy of the table takes it in, for a store at a time
+      // would show something in between.
+      if (found_ && word_copy<typename types::key_type>::of(made.first) != slot_->key())
+          [[unlikely]]
+        beside_ = store_.tables().copy_with(table_, at_, made);
+    }
+    return made;
+  }
+
+  /// Puts in what make() made: in place of the old entry, or as a new one.
+  [[gnu::always_inline]] void commit() noexcept {
+    if (!found_) return put_in(fresh_);
+    words& slot = *slot_;
+    if constexpr (in_words) {
+      if (beside_.none()) {
+        slot.set_value(word_copy<typename types::mapped_type>::of(fresh_.get().second));
+      } else {
+        store_.tables().replace(home_, std::exchange(beside_, table()), after_.left);
+      }
+    } else {
+      node& replaced = *types::node_in(slot);
+      fresh_.fill(slot);
+      store_.tables().drop(home_, replaced, after_.left);
+    }
+  }
+
+  /// As commit(), and keeps what it put in.
+  [[nodiscard]] pin commit_and_hold() noexcept {
+    commit();
+    if constexpr (in_words) {
+      return pin(store_, fresh_.get());
+    } else {
+      return store_.hold(*types::node_in(*slot_));
+    }
+  }
+
+  /// Puts in an absent key's entry that was made before.
+  void commit(fresh_entry<types>& made) {
+    make_room();
+    made.set_hash(hash_);
+    put_in(made);
+  }
+
+  [[gnu::always_inline]] void erase() noexcept {
+    store_.tables().take_out(home_, table_, at_, hash_, after_.left);
+    store_.tables().shrink(home_, after_.left);
+  }
+
+ private:
+  [[gnu::always_inline]] void make_room() {
+    if (home_.room != 0) [[likely]]
+      return;
+    store_.tables().grow(home_, after_.left);
+    table_ = types::table_of(home_);
+  }
+  [[gnu::always_inline]] void put_in(fresh_entry<types>& made) noexcept {
+    at_ = store_.tables().claim(home_, table_, hash_);
+    slot_ = &table_.slot(at_);
+    // A node's tag comes first: who finds the node finds the tag from then on. Until the node is
+    // there the slot counts as empty. Words are complete before they are shown.
+    if constexpr (!in_words) table_.show(at_, hash_);
+    made.fill(*slot_);
+    if constexpr (in_words) table_.show(at_, hash_);
+    store_.tables().count(home_, 1);
+  }
+
+  const Store& store_;
+  const std::uint64_t hash_;
+  map_shard& home_;
+  typename Store::after_lock after_;  // ends after lock_, as does fresh_
+  fresh_entry<types> fresh_;
+  const shard_lock lock_;
+  table table_;
+  table beside_;              // not in force; only where entries stand in words
+  words* slot_ = nullptr;     // the last one looked at: the key's, if it is there
+  typename table::place at_;  // where the key is, if it is
+  const bool found_;
+};
+
+}  // namespace detail
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix

@@ -1,0 +1,103 @@
+// One shard of a map, and the types that a map is made of.
+// Use for: the inside of concurrent_map. Internal.
+// Not for: anything else.
+// Threads: each member says who may use it.
+// Progress: no waits.
+// Callbacks: `matches`, where it is passed.
+// Exceptions: those of `matches`.
+// Lifetime: shards live as long as their map.
+// Guide: docs/concurrent_map.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "config.hpp"
+#include "map_memory.hpp"
+#include "map_slots.hpp"
+#include "map_table.hpp"
+#include "park_lock.hpp"
+#include "sync.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+namespace detail {
+
+/// A slot with the address of an entry's node.
+template <class Node>
+struct node_slot {
+  sync::atomic<Node*> at{nullptr};  // written by the table's writer
+};
+
+/// One shard. Its first line changes when a table is rebuilt or a slot in words is emptied; its
+/// second with every change.
+struct alignas(cache_line) map_shard {
+  sync::atomic<std::uintptr_t> table{0};   // written under lock
+  sync::atomic<std::uint64_t> emptied{0};  // slots in words emptied so far; written under lock
+
+  alignas(cache_line) park_lock lock;
+  bool frozen = false;                   // guarded by lock; so are all below but the atomics
+  std::uint8_t least_log2 = 0;           // of the table's groups: what was reserved
+  std::uint32_t resizes = 0;             // wraps
+  sync::atomic<std::uint32_t> waits{0};  // relaxed: statistics only; wraps
+  std::uint32_t longest_walk = 0;        // groups passed by a key that came into this table
+  std::size_t room = 0;                  // keys that may come before the table is rebuilt
+  dropped_nodes dropped;                 // out of the table, not yet retired
+  sync::atomic<std::size_t> entries{0};  // relaxed: written under lock; estimates read it
+};
+static_assert(sync::repeatable || sizeof(map_shard) == 2 * cache_line);
+
+/// The kinds of things that a map of these types is made of.
+template <class Key, class Value, class Allocator>
+struct map_types {
+  using key_type = Key;
+  using mapped_type = Value;
+  using allocator = Allocator;
+  using entry = std::pair<const Key, Value>;
+  using node = map_node<entry>;
+  static constexpr bool in_words = stands_in_words<Key, Value>;
+  using words = std::conditional_t<in_words, word_slot<Key, Value>, node_slot<node>>;
+  using table = map_table<words, !in_words>;
+  using place = typename table::place;
+  using memory = map_memory<entry, table, Allocator>;
+
+  /// What stands in words, read whole.
+  struct hit {
+    typename word_copy<Key>::array key;
+    typename word_copy<Value>::array value;
+    [[nodiscard]] entry copy() const noexcept {
+      return entry(word_copy<Key>(key).get(), word_copy<Value>(value).get());
+    }
+  };
+
+  // Under the lock of the slot's shard:
+
+  static node* node_in(const words& slot) noexcept
+    requires(!in_words)
+  {
+    return slot.at.load(sync::relaxed);  // relaxed: written under the lock
+  }
+  static entry copy_of(const words& slot) noexcept
+    requires(in_words)
+  {
+    return hit{slot.key(), slot.value()}.copy();
+  }
+  template <class Matches>
+  static bool is_key(const words& slot, const Matches& matches) {
+    if constexpr (in_words) {
+      return matches(word_copy<Key>(slot.key()).get());
+    } else {
+      return matches(node_in(slot)->entry.first);
+    }
+  }
+  static table table_of(const map_shard& home) noexcept {
+    return table(home.table.load(sync::relaxed));  // relaxed: written under the lock
+  }
+};
+
+}  // namespace detail
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
