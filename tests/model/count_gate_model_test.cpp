@@ -55,3 +55,26 @@ TEST_CASE("count_gate model: size() is that of one moment, count after count") {
   });
   check_sampled("count_gate size beside a move, by priorities", seen, 30'000);
 }
+
+TEST_CASE("count_gate model: size() holds back what a merge brings, too") {
+  using map = veltrix::concurrent_map<int, int, top_bit>;
+  exploration sample;
+  sample.how = search_kind::priorities;
+  sample.most_schedules = 10'000;
+  const findings seen = explore(sample, [] {
+    map shared({.shards = 2}), source({.shards = 2});
+    shared.insert(1, 1);
+    source.insert(0, 1);
+    together(
+        [&] {
+          const std::size_t counted = shared.size();
+          require(counted == 1 || counted == 2, "never none");
+        },
+        [&] {
+          shared.merge(source);
+          shared.erase(1);
+        });
+    require(shared.size() == 1, "the merged one");
+  });
+  check_sampled("count_gate size beside a merge, by priorities", seen, 10'000);
+}
