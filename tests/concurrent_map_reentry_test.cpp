@@ -405,6 +405,34 @@ TEST_CASE("concurrent_map serves each change that the destructor of an entry ask
   }
 }
 
+TEST_CASE("concurrent_map destroys what many an erasure took out with no lock held") {
+  struct changing {
+    concurrent_map<int, changing>* map;
+    char more[8'000];  // so that few of them wait to be freed
+    explicit changing(concurrent_map<int, changing>* home) : map(home), more() {}
+    ~changing() { ended += map->erase(-1) == 0 ? 1 : 0; }
+    std::size_t& ended = count();
+    static std::size_t& count() {
+      static std::size_t all = 0;
+      return all;
+    }
+  };
+  concurrent_map<int, changing> map({.shards = 1});
+  const auto fill = [&] {
+    for (int i = 0; i < 200; ++i)
+      map.emplace(i, &map);
+  };
+  changing::count() = 0;
+  fill();
+  CHECK(map.erase_if([](int, const changing&) { return true; }) == 200);
+  CHECK(changing::count() >= 100);  // most of them by now
+  fill();
+  map.clear();
+  CHECK(changing::count() >= 300);
+  map.collect();
+  CHECK(changing::count() == 400);
+}
+
 #if !VELTRIX_CHECKED
 TEST_CASE("concurrent_map merge holds no shard of either map once it is refused") {
   small_map first({.shards = 1}), second({.shards = 1});  // either may have the lower address
