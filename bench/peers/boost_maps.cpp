@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "map_runs.hpp"
+#include "peers/unlocked_map.hpp"
 
 namespace veltrix_bench {
 namespace {
@@ -46,28 +47,8 @@ class concurrent_flat_map {
 
 /// Hash: as above.
 template <class Key, class Value>
-class boost_flat_map {
- public:
+struct boost_flat_map : unlocked_map<boost::unordered_flat_map<Key, Value>> {
   static constexpr const char* name = "unlocked boost unordered_flat_map";
-
-  void reserve(std::size_t entries) { map_.reserve(entries); }
-  template <class Use>
-  bool visit(const Key& key, Use use) const {
-    const auto found = map_.find(key);
-    if (found == map_.end()) return false;
-    use(found->second);
-    return true;
-  }
-  bool insert(const Key& key, const Value& value) { return map_.try_emplace(key, value).second; }
-  template <class Change>
-  void upsert(const Key& key, const Value& value, Change change) {
-    const auto [at, inserted] = map_.try_emplace(key, value);
-    if (!inserted) change(at->second);
-  }
-  bool erase(const Key& key) { return map_.erase(key) != 0; }
-
- private:
-  boost::unordered_flat_map<Key, Value> map_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "map_runs.hpp"
+#include "peers/unlocked_map.hpp"
 
 namespace veltrix_bench {
 namespace {
@@ -87,28 +88,8 @@ using shared = parallel_map<Key, Value, by_shared_mutexes>;
 
 /// Hash: as above.
 template <class Key, class Value>
-class gtl_flat_map {
- public:
+struct gtl_flat_map : unlocked_map<gtl::flat_hash_map<Key, Value>> {
   static constexpr const char* name = "unlocked gtl flat_hash_map";
-
-  void reserve(std::size_t entries) { map_.reserve(entries); }
-  template <class Use>
-  bool visit(const Key& key, Use use) const {
-    const auto found = map_.find(key);
-    if (found == map_.end()) return false;
-    use(found->second);
-    return true;
-  }
-  bool insert(const Key& key, const Value& value) { return map_.try_emplace(key, value).second; }
-  template <class Change>
-  void upsert(const Key& key, const Value& value, Change change) {
-    const auto [at, inserted] = map_.try_emplace(key, value);
-    if (!inserted) change(at->second);
-  }
-  bool erase(const Key& key) { return map_.erase(key) != 0; }
-
- private:
-  gtl::flat_hash_map<Key, Value> map_;
 };
 
 }  // namespace
