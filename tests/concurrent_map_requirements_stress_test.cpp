@@ -1,9 +1,6 @@
 // concurrent_map against requirement R61.
 // Invariant: no writer waits for a snapshot, whatever its reader does.
 // SPDX-License-Identifier: BSL-1.0
-#include <sys/resource.h>
-#include <time.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -16,13 +13,15 @@
 
 #include "support/catch.hpp"
 #include "support/scale.hpp"
-#include "support/skip.hpp"
+#include "support/thread_usage.hpp"
 #include "veltrix/concurrent_map.hpp"
 
 using namespace std::chrono_literals;
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 using veltrix_test::scale;
+
+using usage = veltrix_test::thread_usage;
 
 namespace {
 
@@ -35,22 +34,6 @@ void fill(numbers& map) {
   for (std::uint64_t key = 0; key < entries; ++key)
     map.insert(key, key);
 }
-
-/// What a thread has used up so far.
-struct usage {
-  steady_clock::time_point at;
-  nanoseconds cpu;
-  long waits;  // it gave up the CPU to wait for something
-
-  static usage now() {
-    ::rusage used{};
-    ::getrusage(RUSAGE_THREAD, &used);
-    ::timespec cpu{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-    return {steady_clock::now(), std::chrono::seconds(cpu.tv_sec) + 1ns * cpu.tv_nsec,
-            used.ru_nvcsw};
-  }
-};
 
 /// What passed between two moments of a thread: by the clock if it waited for something; else by
 /// its processor time, since what it lost was the machine's doing.
@@ -156,38 +139,32 @@ TEST_CASE("concurrent_map R61: no writer waits for a walk that stands at an entr
   writer.join();
 }
 
-TEST_CASE("concurrent_map R61: a writer goes on beside a snapshot, and waits for a shard at most") {
+TEST_CASE(
+    "concurrent_map R61: a snapshot leaves a writer four fifths of its rate, and stalls it less "
+    "than 5 ms") {
   // A busy machine may do it in some round, and then it does it as well to a writer beside a thread
   // that copies as much and has nothing to do with the map. The map would do it in every round.
   // A sanitizer looks for races only: it makes locks many times longer, and copies of bytes not.
-  // A lock over the whole snapshot leaves a tenth or less. The requirement's own figures (four
-  // fifths, 5 ms) are judged by the bench, on a machine that is quiet.
   constexpr bool judged = veltrix_test::slowdown == 1;
   constexpr int rounds = judged ? 20 : 1;
-  constexpr double kept_at_least = 0.3;
+  constexpr double kept_at_least = 0.8;
   numbers map;
   fill(map);
   const std::vector<std::pair<std::uint64_t, std::uint64_t>> plain(entries);
   std::string tale;
   bool good = false;
-  int fair = 0;  // rounds in which the snapshot had a core, so that no writer waited for that
   for (int round = 0; round < rounds && !good; ++round) {
     std::atomic<std::size_t> copied{0};
-    const usage begun = usage::now();
     const writing beside =
         write_while(map, again_and_again([&] { copied = map.snapshot().size(); }));
-    const usage ended = usage::now();
     const writing normal = write_while(map, again_and_again([&] {
                                          auto copies = plain;
                                          copied += copies.size() == entries ? 0 : 1;
                                        }));
     CHECK(copied == entries);
     tale += "beside a snapshot: " + beside.told() + "beside a copy: " + normal.told();
-    good = beside.per_second >= kept_at_least * normal.per_second && beside.longest < 20ms;
-    fair += (ended.cpu - begun.cpu) * 20 >= (ended.at - begun.at) * 19 ? 1 : 0;
+    good = beside.per_second >= kept_at_least * normal.per_second && beside.longest < 5ms;
   }
   INFO(tale);
-  if (!judged || good) return;
-  if (fair < 3) return veltrix_test::skip("the machine is too busy to time a snapshot");
-  CHECK(good);
+  if (judged) CHECK(good);
 }

@@ -1,9 +1,6 @@
 // snapshot_cell against requirements R14 and R15.
 // Invariant: no reader waits for a writer, whatever the writer does.
 // SPDX-License-Identifier: BSL-1.0
-#include <sys/resource.h>
-#include <time.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -19,6 +16,7 @@
 #include "support/catch.hpp"
 #include "support/scale.hpp"
 #include "support/self_poisoning.hpp"
+#include "support/thread_usage.hpp"
 #include "support/threads.hpp"
 #include "veltrix/snapshot_cell.hpp"
 
@@ -27,6 +25,8 @@ using std::chrono::steady_clock;
 using veltrix::snapshot_cell;
 using veltrix_test::scale;
 using veltrix_test::self_poisoning;
+
+using usage = veltrix_test::thread_usage;
 
 namespace {
 
@@ -100,24 +100,6 @@ std::size_t readers_that_get_through(const Cell& cell, std::size_t readers, Help
 }
 
 constexpr std::size_t many_readers = veltrix_test::slowdown == 1 ? 512 : 64;
-
-/// What a thread has used up so far.
-struct usage {
-  steady_clock::time_point at;
-  std::chrono::nanoseconds cpu;
-  long waits;        // it gave up the CPU to wait for something
-  long preemptions;  // it was made to give up the CPU
-  long faults;       // pages that were not there; the kernel may wait for them
-
-  static usage now() {
-    ::rusage used{};
-    ::getrusage(RUSAGE_THREAD, &used);
-    ::timespec cpu{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-    return {steady_clock::now(), std::chrono::seconds(cpu.tv_sec) + 1ns * cpu.tv_nsec,
-            used.ru_nvcsw, used.ru_nivcsw, used.ru_minflt + used.ru_majflt};
-  }
-};
 
 /// The reads of one thread, by how long they took.
 struct read_times {
