@@ -40,7 +40,7 @@ struct look_slots {
     return free ? look_slots{&mine.shown[table_at], &mine.shown[node_at]} : look_slots{};
   }
 
-  [[nodiscard]] bool usable() const noexcept { return node != nullptr; }
+  [[nodiscard]] bool usable() const noexcept { return table != nullptr; }
 
   slot* table = nullptr;
   slot* node = nullptr;
@@ -51,12 +51,14 @@ class other_look_slots {
  public:
   explicit other_look_slots(reclaim_domain& domain) noexcept {
     if (reader_record* const mine = domain.record_of_this_thread()) {
+      // The last one for the node, as above: a guard that keeps it leaves the table's slot free.
       for (std::size_t i = reader_record::lasting_slots; i-- != 0 && !found_.usable();) {
         if (!reader_record::is_free(mine->shown[i])) continue;
-        (found_.table == nullptr ? found_.table : found_.node) = &mine->shown[i];
+        (found_.node == nullptr ? found_.node : found_.table) = &mine->shown[i];
       }
       if (found_.usable()) return;
     }
+    found_ = {};
     borrowed_ = domain.claim(record_owner::an_object);
     if (borrowed_ == nullptr) return;
     found_ = {&borrowed_->shown[look_slots::table_at], &borrowed_->shown[look_slots::node_at]};
