@@ -12,6 +12,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -216,7 +217,7 @@ class map_table {
     }
   }
 
-  /// Shows the filled slot to readers.
+  /// Gives the slot its tag, see I2.
   void show(place at, std::uint64_t hash) const noexcept {
     tags(at.group()).set(at.slot(), hash_parts::tag(hash));
   }

@@ -76,6 +76,14 @@ struct seen_tags {
     return ((words[Words - 1] >> 56) & hash_parts::overflow_bit(hash)) != 0;
   }
 
+  /// A bit for each byte that equals `tag`, on any machine.
+  [[nodiscard]] unsigned equal_bytes_anywhere(std::uint8_t tag) const noexcept {
+    unsigned found = 0;
+    for (std::size_t i = 0; i < Words; ++i)
+      found |= zero_bytes(words[i] ^ (tag * 0x0101010101010101ULL)) << (8 * i);
+    return found;
+  }
+
  private:
   [[nodiscard]] unsigned equal_bytes(std::uint8_t tag) const noexcept {
 #if defined(__SSE2__)
@@ -87,10 +95,7 @@ struct seen_tags {
     const auto equal = reinterpret_cast<bytes>(group) == wanted;
     return static_cast<unsigned>(__builtin_ia32_pmovmskb128(reinterpret_cast<bytes>(equal)));
 #else
-    unsigned found = 0;
-    for (std::size_t i = 0; i < Words; ++i)
-      found |= zero_bytes(words[i] ^ (tag * 0x0101010101010101ULL)) << (8 * i);
-    return found;
+    return equal_bytes_anywhere(tag);
 #endif
   }
 
