@@ -293,3 +293,22 @@ TEST_CASE("concurrent_map tables model: who misses the last key finds the map em
         [&] { shared.erase(1); });
   });
 }
+
+TEST_CASE("concurrent_map tables model: a walk never meets a key twice, though it moves") {
+  check_both("for_each/erase and emplace", {}, [](auto kind) {
+    map_of<decltype(kind)> shared({.shards = 1, .expected_entries = 3});  // two groups
+    shared.emplace(1, 1);
+    together(
+        [&] {
+          int met = 0;
+          shared.for_each([&](int key, const auto&) { met += key == 1 ? 1 : 0; });
+          require(met <= 1, "at most once");
+        },
+        [&] {
+          shared.erase(1);
+          shared.emplace(2, 2);  // with 3, all slots of the group of 1
+          shared.emplace(3, 3);
+          shared.emplace(1, 1);
+        });
+  });
+}

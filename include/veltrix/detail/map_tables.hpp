@@ -76,8 +76,8 @@ class shard_tables {
     if (now.hide(at, hash)) ++home.room;
     if constexpr (in_words) {
       const std::uint64_t before = home.emptied.load(sync::relaxed);  // relaxed: under the lock
-      // (1) release-store; pairs with acquire-load of map_search.hpp (3). Publishes: that the slot
-      // has no tag.
+      // (1) release-store; pairs with acquire-load of map_search.hpp (3), acquire-load of
+      // shard_store.hpp (1). Publishes: that the slot has no tag.
       home.emptied.store(before + 1, sync::release);
     }
   }

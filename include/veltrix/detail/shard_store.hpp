@@ -201,7 +201,8 @@ class shard_store {
     return erased;
   }
 
-  /// Calls f(entry) for each entry the shard held at one moment, no lock held.
+  /// Calls f(entry), no lock held, for each entry that the shard has throughout, and at most once
+  /// for a key that comes or goes meanwhile.
   template <class Function>
   void visit_shard(const char* operation, shard& home, Function&& f) const {
     held_list held{typename held_list::allocator_type(allocator())};
@@ -504,6 +505,14 @@ class shard_store {
 
   /// Copies or holds every entry of the shard; memory for them is got while it is not held.
   void hold_all(const char* operation, shard& home, held_list& held) const {
+    if constexpr (in_words) {
+      shard_locks::refuse_own(home, operation);  // at once, not only where it would wait
+      constexpr int tries = 2;  // who erases all the time is to wait for a copy once
+      for (int i = 0; i < tries; ++i) {
+        if (copy_beside_writers(home, held)) return;
+        held.clear();
+      }
+    }
     for (std::size_t room = home.entries.load(sync::relaxed);;) {
       held.reserve(room);
       const shard_lock lock(locks, home, operation, shard_lock::intent::look);
@@ -523,6 +532,28 @@ class shard_store {
       });
       return;
     }
+  }
+
+  /// Copies every entry of the shard, keeping no writer waiting. Result: whether it has each key
+  /// that was there throughout, and no key twice: as keys do not move within a table, that is so
+  /// if none was erased, and perhaps put in again, meanwhile.
+  bool copy_beside_writers(const shard& home, held_list& held) const
+    requires(in_words)
+  {
+    const other_look_slots slots(domain);
+    if (!slots.found().usable()) return false;
+    const shown_here at_end(*slots.found().table);
+    // (1) acquire-load; pairs with release-store of map_tables.hpp (1). Sees: that the slots
+    // emptied so far have no tag.
+    const std::uint64_t emptied = home.emptied.load(sync::acquire);
+    const table now = search::show_table(home, *slots.found().table, domain.mode());
+    held.reserve(home.entries.load(sync::relaxed));
+    now.for_each([&](place at) {
+      const words& slot = now.slot(at);
+      held.push_back(hit{slot.key(), slot.value()}.copy());
+    });
+    // relaxed: after the acquire-loads of the words, see I5
+    return home.emptied.load(sync::relaxed) == emptied;
   }
 
   shard* allocate_shards() const {
