@@ -152,7 +152,7 @@ class map_table {
   [[nodiscard]] Slot& slot(place at) const noexcept { return slot(at.group(), at.slot()); }
 
   /// Asks for the lines that a look-up of the hash reads first.
-  void prefetch(std::uint64_t hash) const noexcept {
+  [[gnu::always_inline]] void prefetch(std::uint64_t hash) const noexcept {
     const std::size_t first = static_cast<std::size_t>(hash) & (groups() - 1);
     __builtin_prefetch(group_at(first));
     prefetch_wish(first, hash);
