@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <deque>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -12,7 +14,7 @@
 
 namespace veltrix_test {
 
-/// For one thread.
+/// Tasks may be posted from any thread; the rest is for one.
 class hand_executor {
  public:
   enum class mood {
@@ -27,7 +29,11 @@ class hand_executor {
   veltrix::post_result try_post(veltrix::detail::task&& work) {
     ++offered;
     switch (now) {
-      case mood::takes: tasks_.push_back(std::move(work)); return {};
+      case mood::takes: {
+        const std::lock_guard lock(mutex_);
+        tasks_.push_back(std::move(work));
+        return {};
+      }
       case mood::runs_at_once: {
         veltrix::detail::task running(std::move(work));
         running();
@@ -46,9 +52,8 @@ class hand_executor {
 
   /// Runs the oldest task. False if there is none.
   bool run_one() {
-    if (tasks_.empty()) return false;
-    veltrix::detail::task running(std::move(tasks_.front()));
-    tasks_.pop_front();
+    veltrix::detail::task running = take();
+    if (!running) return false;
     running();
     return true;
   }
@@ -61,17 +66,26 @@ class hand_executor {
   }
   /// Destroys what waits unrun.
   void drop_all() {
-    while (!tasks_.empty()) {
-      const veltrix::detail::task ending(std::move(tasks_.front()));
-      tasks_.pop_front();
-    }
+    while (take()) {}
   }
-  [[nodiscard]] std::size_t waiting() const { return tasks_.size(); }
+  [[nodiscard]] std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    return tasks_.size();
+  }
 
   mood now = mood::takes;
-  std::size_t offered = 0;
+  std::atomic<std::size_t> offered{0};
 
  private:
+  veltrix::detail::task take() {
+    const std::lock_guard lock(mutex_);
+    if (tasks_.empty()) return {};
+    veltrix::detail::task first(std::move(tasks_.front()));
+    tasks_.pop_front();
+    return first;
+  }
+
+  mutable std::mutex mutex_;  // guards tasks_
   std::deque<veltrix::detail::task> tasks_;
 };
 
