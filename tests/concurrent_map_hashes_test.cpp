@@ -2,6 +2,7 @@
 // told apart by equality alone, whatever becomes of the tables. And under steady change tables of
 // any hash stay as large as their entries need.
 // SPDX-License-Identifier: BSL-1.0
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -43,7 +44,8 @@ void stays_as_large(std::uint32_t entries) {
   const std::size_t slots = map.stats().slots;
   const std::size_t memory = map.stats().memory_bytes;
   const std::size_t resizes = map.stats().resizes;
-  const std::size_t changes = scale(200'000);
+  // Each entry goes many times, or no group runs full.
+  const std::size_t changes = std::max<std::size_t>(scale(200'000), std::size_t{40} * entries);
   for (std::size_t i = 0; i < changes; ++i) {
     wrong += map.erase(key(i)) == 1 ? 0 : 1;
     wrong += map.insert(key(i + entries), Kind::make_value(1)) ? 0 : 1;
