@@ -50,8 +50,9 @@ struct dropped_nodes {
 
 /// I1: what is retired was taken out of its table before, so no reader comes to show it.
 /// I2: at most max(limit, 2 x shown) objects wait here when retire() returns, where `shown` counts
-///     those that readers showed at the last look; and none of them for longer than a tick of the
-///     coarse clock, if something is retired after it.
+///     those that readers showed at the last look, and tables of less than most_bytes beside those;
+///     and none of them for longer than a tick of the coarse clock, if something is retired after
+///     it.
 template <class Entry, class Table, class Allocator>
 class map_memory {
  public:
@@ -129,15 +130,17 @@ class map_memory {
     dispose(std::move(dead));
   }
 
-  /// The same for a table. Always looks: it may be large.
-  void retire(Table old) noexcept {
+  /// The same for a table.
+  [[gnu::noinline]] void retire(Table old) noexcept {
     if (old.none()) return;
     batch dead;
     {
       const sync::lock_guard<sync::mutex> lock(mutex_);
       const time_point now = sync::coarse_now();
+      const std::size_t bytes = waiting_bytes_.fetch_add(old.bytes(), sync::relaxed) + old.bytes();
       static_cast<void>(waiting_.retire(*old.block(), now));
-      dead = collect(now);
+      if (bytes >= most_bytes || waiting_.pending() >= limit_ || now != looked_at_)
+        dead = collect(now);
     }
     dispose(std::move(dead));
   }
@@ -166,9 +169,10 @@ class map_memory {
   using line_allocator =
       typename std::allocator_traits<Allocator>::template rebind_alloc<typename Table::line>;
 
-  /// About 256 KiB of nodes: a look costs microseconds, which so many share.
+  /// So much waits: a look costs microseconds, which many shall share.
+  static constexpr std::size_t most_bytes = std::size_t{256} << 10;
   static constexpr std::size_t least_limit =
-      sync::repeatable ? 1 : std::clamp<std::size_t>((256U << 10) / sizeof(node), 64, 1024);
+      sync::repeatable ? 1 : std::clamp<std::size_t>(most_bytes / sizeof(node), 64, 1024);
 
   /// Gives memory back unless a node came to live in it.
   struct allocation {
@@ -193,7 +197,9 @@ class map_memory {
     while (map_garbage* const each = dead.pop()) {
       // relaxed: only its table's or its own end is left to it, or holds that keep it from being 0
       if (each->holds.load(sync::relaxed) == 0) {
-        free_table(Table::of(*each));
+        const Table old = Table::of(*each);
+        waiting_bytes_.fetch_sub(old.bytes(), sync::relaxed);
+        free_table(old);
       } else {
         let_go(static_cast<node&>(*each));
       }
@@ -205,7 +211,8 @@ class map_memory {
   list waiting_;
   std::size_t limit_ = least_limit;
   time_point looked_at_{};
-  sync::atomic<std::int64_t> looked_{0};  // relaxed: a hint; looked_at_, for who has no lock
+  sync::atomic<std::int64_t> looked_{0};        // relaxed: a hint; looked_at_, for who has no lock
+  sync::atomic<std::size_t> waiting_bytes_{0};  // relaxed: a sum; of tables
 };
 
 }  // namespace detail
