@@ -31,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+#include "detail/default_hash.hpp"
 #include "detail/hash.hpp"
 #include "detail/map_batches.hpp"
 #include "detail/map_guard.hpp"
@@ -141,9 +142,9 @@ class concurrent_map {
   /// reserve(), and what the allocator throws.
   explicit concurrent_map(const concurrent_map_options& options, Hash hash = Hash(),
                           Equal equal = Equal(), const Allocator& allocator = Allocator())
-      : hash_(std::move(hash)),
+      : hash_(options.seed ? detail::seeded(std::move(hash), *options.seed) : std::move(hash)),
         equal_(std::move(equal)),
-        seed_(options.seed ? *options.seed : detail::fresh_seed()),
+        spread_(options.seed ? *options.seed : detail::fresh_seed()),
         store_(detail::allowed_shards(options.shards), allocator, entry_hash{this}) {
     if (options.expected_entries != 0) reserve(options.expected_entries);
   }
@@ -453,10 +454,9 @@ class concurrent_map {
     store_.require_equal_allocator(source.store_);
     std::size_t moved = 0;
     auto move = [&](const Key& key, const Value&) {
-      moved += store_.move_from(source.store_, source.hash_of(key), source.equal_to(key),
-                                hash_of(key), equal_to(key))
-                   ? 1
-                   : 0;
+      const bool taken = store_.move_from(source.store_, source.hash_of(key), source.equal_to(key),
+                                          hash_of(key), equal_to(key));
+      moved += taken ? 1 : 0;
     };
     for (std::size_t i = 0; i < source.shard_count(); ++i)
       source.visit_shard("concurrent_map::merge", i, move);
@@ -517,7 +517,7 @@ class concurrent_map {
     if constexpr (hash_is_avalanching<Hash>) {
       return hashed;
     } else {
-      return detail::mix(hashed, seed_);
+      return spread_(hashed);
     }
   }
 
@@ -592,8 +592,8 @@ class concurrent_map {
 
   [[no_unique_address]] const Hash hash_;
   [[no_unique_address]] const Equal equal_;
-  const std::uint64_t seed_;  // of hash_of()
-  store store_;               // guards itself
+  const detail::secret_mix spread_;  // of hash_of()
+  store store_;                      // guards itself
 };
 
 }  // namespace VELTRIX_ABI

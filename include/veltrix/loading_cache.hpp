@@ -30,6 +30,7 @@
 #include "detail/cache_refresh.hpp"
 #include "detail/cache_result.hpp"
 #include "detail/cache_shard.hpp"
+#include "detail/default_hash.hpp"
 #include "detail/hash.hpp"
 #include "detail/message.hpp"
 #include "detail/reentry.hpp"

@@ -1,21 +1,16 @@
-// Hashing and equality without <functional>: mixing, a seed, and transparent comparison.
+// Spreading a hash over all its bits.
 // Use for: spreading any hash over shards and lanes. Internal.
 // Not for: cryptography.
 // Threads: pure functions.
 // Progress: wait-free.
-// Callbacks: the key's hash and equality.
-// Exceptions: those of the key's hash and equality.
+// Callbacks: none.
+// Exceptions: none.
 // Lifetime: stateless, or a seed by value.
 // Guide: docs/design.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <memory>  // std::hash
-#include <string>  // std::hash<std::string>
-#include <string_view>
-#include <type_traits>
 
 #include "config.hpp"
 
@@ -23,51 +18,34 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// Spreads every input bit over every output bit (the 64 × 64 → 128 multiply-and-fold of wyhash).
-[[nodiscard]] constexpr std::uint64_t mix(std::uint64_t value, std::uint64_t seed = 0) noexcept {
+/// The 128-bit product of two numbers, its halves folded by xor.
+[[nodiscard]] constexpr std::uint64_t folded_product(std::uint64_t left,
+                                                     std::uint64_t right) noexcept {
   __extension__ using wide = unsigned __int128;
-  const wide product = static_cast<wide>((value ^ seed) ^ 0x9e3779b97f4a7c15ULL) *
-                       static_cast<wide>(0xa0761d6478bd642fULL);
-  const std::uint64_t folded =
-      static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
-  const wide again = static_cast<wide>(folded) * static_cast<wide>(0xe7037ed1a0b428dbULL);
-  return static_cast<std::uint64_t>(again) ^ static_cast<std::uint64_t>(again >> 64);
+  const wide product = static_cast<wide>(left) * static_cast<wide>(right);
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 
-/// std::hash, transparent for strings: a string_view or a literal finds a std::string key.
-template <class Key>
-struct default_hash {
-  [[nodiscard]] std::size_t operator()(const Key& key) const
-      noexcept(noexcept(std::hash<Key>{}(key))) {
-    return std::hash<Key>{}(key);
-  }
-};
+/// Spreads every input bit over every output bit (the multiply-and-fold of wyhash, twice).
+[[nodiscard]] constexpr std::uint64_t mix(std::uint64_t value, std::uint64_t seed = 0) noexcept {
+  const std::uint64_t once =
+      folded_product((value ^ seed) ^ 0x9e3779b97f4a7c15ULL, 0xa0761d6478bd642fULL);
+  return folded_product(once, 0xe7037ed1a0b428dbULL);
+}
 
-template <class Allocator>
-struct default_hash<std::basic_string<char, std::char_traits<char>, Allocator>> {
-  using is_transparent = void;
-  [[nodiscard]] std::size_t operator()(std::string_view key) const noexcept {
-    return std::hash<std::string_view>{}(key);
+/// The same by factors that nobody knows: so nobody can tell which values it sends together.
+class secret_mix {
+ public:
+  explicit constexpr secret_mix(std::uint64_t seed) noexcept
+      : mask_(mix(seed)), first_(mix(mask_) | 1), second_(mix(first_) | 1) {}
+  [[nodiscard]] constexpr std::uint64_t operator()(std::uint64_t value) const noexcept {
+    return folded_product(folded_product(value ^ mask_, first_), second_);
   }
-};
 
-template <>
-struct default_hash<std::string_view> {
-  using is_transparent = void;
-  [[nodiscard]] std::size_t operator()(std::string_view key) const noexcept {
-    return std::hash<std::string_view>{}(key);
-  }
-};
-
-/// a == b, for any two types that compare.
-struct default_equal {
-  using is_transparent = void;
-  template <class Left, class Right>
-    requires requires(const Left& left, const Right& right) { left == right; }
-  [[nodiscard]] constexpr bool operator()(const Left& left, const Right& right) const
-      noexcept(noexcept(left == right)) {
-    return left == right;
-  }
+ private:
+  std::uint64_t mask_;
+  std::uint64_t first_;
+  std::uint64_t second_;
 };
 
 }  // namespace detail

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "../clock.hpp"
+#include "../detail/default_hash.hpp"
 #include "../detail/hash.hpp"
 #include "../detail/sync.hpp"
 #include "../executor.hpp"
