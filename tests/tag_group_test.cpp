@@ -72,7 +72,7 @@ TEST_CASE("tag_group tells overflow by the eighth of the hashes it was marked fo
     group.set(3, 0x55);
     group.mark_overflow(eighth << 40);
     for (std::uint64_t other = 0; other < 8; ++other)
-      CHECK(group.look().overflowed(other << 40) == (other == eighth));
+      CHECK(group.look().overflow().tells(other << 40) == (other == eighth));
     CHECK(slots_of(group.look().used()) == std::set<unsigned>{3});
   }
 }

@@ -523,7 +523,7 @@ class concurrent_map {
 
   template <class Other>
   auto equal_to(const Other& key) const {
-    return [this, &key](const Key& present) { return static_cast<bool>(equal_(present, key)); };
+    return detail::key_match<Equal, Other>(equal_, key);
   }
 
   template <class Other>

@@ -103,7 +103,7 @@ class map_change {
  public:
   template <class Matches>
   [[gnu::always_inline]] map_change(const Store& store, const char* operation, std::uint64_t hash,
-                                    const Matches& matches)
+                                    const Matches matches)
       : store_(store),
         hash_(hash),
         home_(store.shard_of(hash)),
@@ -111,10 +111,8 @@ class map_change {
         fresh_(store.memory()),
         lock_(store.locks, home_, operation, shard_lock::intent::change),
         table_(types::table_of(home_)),
-        found_(table_.find(hash, at_, [&](words& slot) {
-          slot_ = &slot;
-          return types::is_key(slot, matches);
-        })) {}
+        at_(table_.find(hash, types::key_in_slot(matches))),
+        found_(!at_.none()) {}
   [[gnu::always_inline]] ~map_change() {
     if constexpr (in_words) {
       if (!beside_.none()) [[unlikely]]
@@ -128,16 +126,16 @@ class map_change {
   /// The present entry: a copy of what stands in words.
   [[nodiscard]] decltype(auto) old() const noexcept {
     if constexpr (in_words) {
-      return types::copy_of(*slot_);
+      return types::copy_of(slot());
     } else {
-      return std::as_const(types::node_in(*slot_)->entry);
+      return std::as_const(types::node_in(slot())->entry);
     }
   }
   [[nodiscard]] pin hold_old() const noexcept {
     if constexpr (in_words) {
       return pin(store_, old());
     } else {
-      return store_.hold(*types::node_in(*slot_));
+      return store_.hold(*types::node_in(slot()));
     }
   }
 
@@ -149,9 +147,9 @@ class map_change {
     if constexpr (in_words) {
       // An equal key with other bytes: a copy of the table takes it in, for a store at a time
       // would show something in between.
-      if (found_ && word_copy<typename types::key_type>::of(made.first) != slot_->key())
+      if (found_ && word_copy<typename types::key_type>::of(made.first) != slot().key())
           [[unlikely]]
-        beside_ = store_.tables().copy_with(table_, at_, made);
+        beside_ = store_.tables().copy_with(table_, at_, words_of(made));
     }
     return made;
   }
@@ -159,16 +157,16 @@ class map_change {
   /// Puts in what make() made: in place of the old entry, or as a new one.
   [[gnu::always_inline]] void commit() noexcept {
     if (!found_) return put_in(fresh_);
-    words& slot = *slot_;
+    words& mine = slot();
     if constexpr (in_words) {
       if (beside_.none()) {
-        slot.set_value(word_copy<typename types::mapped_type>::of(fresh_.get().second));
+        mine.set_value(word_copy<typename types::mapped_type>::of(fresh_.get().second));
       } else {
-        store_.tables().replace(home_, std::exchange(beside_, table()), after_.left);
+        after_.left.old = store_.tables().replace(home_, std::exchange(beside_, table()));
       }
     } else {
-      node& replaced = *types::node_in(slot);
-      fresh_.fill(slot);
+      node& replaced = *types::node_in(mine);
+      fresh_.fill(mine);
       store_.tables().drop(home_, replaced, after_.left);
     }
   }
@@ -179,7 +177,7 @@ class map_change {
     if constexpr (in_words) {
       return pin(store_, fresh_.get());
     } else {
-      return store_.hold(*types::node_in(*slot_));
+      return store_.hold(*types::node_in(slot()));
     }
   }
 
@@ -192,23 +190,30 @@ class map_change {
 
   [[gnu::always_inline]] void erase() noexcept {
     store_.tables().take_out(home_, table_, at_, hash_, after_.left);
-    store_.tables().shrink(home_, after_.left);
+    after_.left.old = store_.tables().shrink(home_);
   }
 
  private:
+  [[nodiscard]] static auto words_of(const entry& made) noexcept
+    requires(in_words)
+  {
+    return typename types::hit{word_copy<typename types::key_type>::of(made.first),
+                               word_copy<typename types::mapped_type>::of(made.second)};
+  }
+  [[nodiscard]] words& slot() const noexcept { return table_.slot(at_); }
+
   [[gnu::always_inline]] void make_room() {
     if (home_.room != 0) [[likely]]
       return;
-    store_.tables().grow(home_, after_.left);
+    after_.left.old = store_.tables().grow(home_);
     table_ = types::table_of(home_);
   }
   [[gnu::always_inline]] void put_in(fresh_entry<types>& made) noexcept {
     at_ = store_.tables().claim(home_, table_, hash_);
-    slot_ = &table_.slot(at_);
     // A node's tag comes first: who finds the node finds the tag from then on. Until the node is
     // there the slot counts as empty. Words are complete before they are shown.
     if constexpr (!in_words) table_.show(at_, hash_);
-    made.fill(*slot_);
+    made.fill(slot());
     if constexpr (in_words) table_.show(at_, hash_);
     store_.tables().count(home_, 1);
   }
@@ -221,7 +226,6 @@ class map_change {
   const shard_lock lock_;
   table table_;
   table beside_;              // not in force; only where entries stand in words
-  words* slot_ = nullptr;     // the last one looked at: the key's, if it is there
   typename table::place at_;  // where the key is, if it is
   const bool found_;
 };

@@ -12,6 +12,7 @@
 
 #include <concepts>
 #include <iterator>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -42,6 +43,37 @@ template <class Key>
 struct lookup_argument<false, Key> {
   template <class Other>
   using type = Key;
+};
+
+/// Tells the entry of a key: one word where Equal has no state, so that it travels in a register.
+template <class Equal, class Other>
+class key_match {
+ public:
+  key_match(const Equal& equal, const Other& key) noexcept
+      : equal_(keep(equal)), key_(std::addressof(key)) {}
+  template <class Key>
+  [[nodiscard]] bool operator()(const Key& present) const {
+    if constexpr (stateless) {
+      return static_cast<bool>(equal_(present, *key_));
+    } else {
+      return static_cast<bool>((*equal_)(present, *key_));
+    }
+  }
+
+ private:
+  static constexpr bool stateless =
+      std::is_empty_v<Equal> && std::is_trivially_copyable_v<Equal> && !std::is_final_v<Equal>;
+  using kept = std::conditional_t<stateless, Equal, const Equal*>;
+  static kept keep(const Equal& equal) noexcept {
+    if constexpr (stateless) {
+      return equal;
+    } else {
+      return std::addressof(equal);
+    }
+  }
+
+  [[no_unique_address]] const kept equal_;
+  const Other* const key_;
 };
 
 /// Reads an entry: f(value), or f(key, value).

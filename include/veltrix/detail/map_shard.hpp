@@ -69,7 +69,7 @@ struct map_types {
     typename word_copy<Key>::array key;
     typename word_copy<Value>::array value;
     [[nodiscard]] entry copy() const noexcept {
-      return entry(word_copy<Key>(key).get(), word_copy<Value>(value).get());
+      return entry(word_copy<Key>::back(key), word_copy<Value>::back(value));
     }
   };
 
@@ -85,13 +85,16 @@ struct map_types {
   {
     return hit{slot.key(), slot.value()}.copy();
   }
+  /// Whether a slot has the key.
   template <class Matches>
-  static bool is_key(const words& slot, const Matches& matches) {
-    if constexpr (in_words) {
-      return matches(word_copy<Key>(slot.key()).get());
-    } else {
-      return matches(node_in(slot)->entry.first);
-    }
+  static auto key_in_slot(const Matches matches) noexcept {
+    return [matches](const words& slot) {
+      if constexpr (in_words) {
+        return matches(word_copy<Key>::back(slot.key()));
+      } else {
+        return matches(node_in(slot)->entry.first);
+      }
+    };
   }
   static table table_of(const map_shard& home) noexcept {
     return table(home.table.load(sync::relaxed));  // relaxed: written under the lock

@@ -11,10 +11,11 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <new>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -61,8 +62,7 @@ struct map_node : map_garbage {
 
 /// A trivially copyable value in whole words, so that it can be read while it is replaced.
 template <class T>
-class word_copy {
- public:
+struct word_copy {
   static constexpr std::size_t words = std::is_empty_v<T> ? 0 : (sizeof(T) + 7) / 8;
   using array = std::array<std::uint64_t, words>;
 
@@ -71,19 +71,12 @@ class word_copy {
     if constexpr (words != 0) std::memcpy(copy.data(), std::addressof(value), sizeof(T));
     return copy;
   }
-  explicit word_copy(const array& copy) noexcept {
-    if constexpr (words != 0) {
-      std::memcpy(bytes_, copy.data(), sizeof(T));
-    } else {
-      ::new (static_cast<void*>(bytes_)) T(*reinterpret_cast<const T*>(bytes_));
-    }
+  /// The value back. By value all the way: it stays in registers.
+  [[nodiscard]] static T back(const array& copy) noexcept {
+    std::array<unsigned char, sizeof(T)> bytes{};
+    if constexpr (words != 0) std::memcpy(bytes.data(), copy.data(), sizeof(T));
+    return std::bit_cast<T>(bytes);
   }
-  [[nodiscard]] const T& get() const noexcept {
-    return *std::launder(reinterpret_cast<const T*>(bytes_));
-  }
-
- private:
-  alignas(T) unsigned char bytes_[sizeof(T)] = {};
 };
 
 /// Whether entries stand in the table itself: a change of the value is one store then, and a key

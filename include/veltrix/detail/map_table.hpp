@@ -52,16 +52,19 @@ class map_table {
     unsigned char bytes[cache_line];
   };
 
-  /// Where an entry stands: its group and its slot there, in one word.
+  /// Where an entry stands, or nowhere.
   class place {
    public:
     place() = default;
-    place(std::size_t group, unsigned slot) noexcept : both_(group * 16 + slot) {}
-    [[nodiscard]] std::size_t group() const noexcept { return both_ / 16; }
-    [[nodiscard]] std::size_t slot() const noexcept { return both_ % 16; }
+    place(std::size_t group, unsigned slot) noexcept : group_(group), slot_(slot) {}
+    [[nodiscard]] bool none() const noexcept { return slot_ == nowhere; }
+    [[nodiscard]] std::size_t group() const noexcept { return group_; }
+    [[nodiscard]] std::size_t slot() const noexcept { return slot_; }
 
    private:
-    std::size_t both_ = 0;
+    static constexpr unsigned nowhere = ~0U;
+    std::size_t group_ = 0;
+    unsigned slot_ = nowhere;
   };
 
   constexpr map_table() noexcept = default;
@@ -151,9 +154,13 @@ class map_table {
   }
   [[nodiscard]] Slot& slot(place at) const noexcept { return slot(at.group(), at.slot()); }
 
+  [[nodiscard]] std::size_t first_group(std::uint64_t hash) const noexcept {
+    return static_cast<std::size_t>(hash) & (groups() - 1);
+  }
+
   /// Asks for the lines that a look-up of the hash reads first.
   [[gnu::always_inline]] void prefetch(std::uint64_t hash) const noexcept {
-    const std::size_t first = static_cast<std::size_t>(hash) & (groups() - 1);
+    const std::size_t first = first_group(hash);
     __builtin_prefetch(group_at(first));
     prefetch_wish(first, hash);
   }
@@ -178,39 +185,74 @@ class map_table {
     std::size_t step_ = 0;
   };
 
+  /// What one look at the first of them found.
+  struct first_look {
+    std::size_t group;
+    slot_set likely;         ///< slots that may have the key
+    overflow_marks further;  ///< of the keys that may stand in a later group
+  };
+  [[nodiscard, gnu::always_inline]] first_look look_first(std::uint64_t hash) const noexcept {
+    const std::size_t first = first_group(hash);
+    prefetch_wish(first, hash);
+    const seen now = tags(first).look();
+    return {first, now.matching(hash_parts::tag(hash)), now.overflow()};
+  }
+
   // --- for the writer ----------------------------------------------------------------------------
 
-  /// Calls match(slot) for slots that may have the key, until it answers true.
-  /// Result: whether it did, and where.
+  /// Calls match(slot) for slots that may have the key, until it answers true. Result: that slot's
+  /// place, or none. Most keys are found, or not, in their first group: that is inlined.
   template <class Match>
-  [[gnu::always_inline]] bool find(std::uint64_t hash, place& where, const Match& match) const {
-    if (none()) return false;
+  [[gnu::always_inline]] place find(std::uint64_t hash, const Match match) const {
+    if (none()) return {};
+    const first_look first = look_first(hash);
+    if (first.likely.empty()) {
+      if (!first.further.tells(hash)) [[likely]]
+        return {};
+    } else {
+      const place likely(first.group, first.likely.first());
+      if (match(slot(likely))) [[likely]]
+        return likely;
+    }
+    return find_further<Match>(*this, hash, match);
+  }
+  template <class Match>
+  [[gnu::noinline]] static place find_further(const map_table in, std::uint64_t hash,
+                                              const Match match) {
+    return in.find_anywhere(hash, match);
+  }
+  /// The same for all groups, from the first. Of a table.
+  template <class Match>
+  [[gnu::always_inline]] place find_anywhere(std::uint64_t hash, const Match& match) const {
     walk at(*this, hash);
     do {
       prefetch_wish(at.group(), hash);
       const seen now = tags(at.group()).look();
       for (slot_set likely = now.matching(hash_parts::tag(hash)); !likely.empty();
            likely.drop_first()) {
-        const unsigned index = likely.first();
-        if (match(slot(at.group(), index))) {
-          where = place(at.group(), index);
-          return true;
-        }
+        const place here(at.group(), likely.first());
+        if (match(slot(here))) return here;
       }
-      if (!now.overflowed(hash)) return false;
+      if (!now.overflow().tells(hash)) return {};
     } while (at.next());
-    return false;
+    return {};
   }
 
-  /// An empty slot for a key that is not there; there must be one. Marks the groups it passes.
-  /// Result: how many it passed.
-  std::uint32_t claim(std::uint64_t hash, place& where) const noexcept {
+  /// An empty slot of the first group for a key that is not there, or none.
+  [[nodiscard, gnu::always_inline]] place claim_first(std::uint64_t hash) const noexcept {
+    const std::size_t first = first_group(hash);
+    const slot_set free = tags(first).look().empty();
+    return free.empty() ? place() : place(first, free.prefer(wished(first, hash)).first());
+  }
+  /// An empty slot for a key that is not there; there must be one. Marks the groups it passes, and
+  /// raises `longest_walk` to their number.
+  [[nodiscard]] place claim(std::uint64_t hash, std::uint32_t& longest_walk) const noexcept {
     walk at(*this, hash);
     for (;;) {
       const slot_set free = tags(at.group()).look().empty();
       if (!free.empty()) {
-        where = place(at.group(), free.prefer(wished(at.group(), hash)).first());
-        return static_cast<std::uint32_t>(at.passed());
+        longest_walk = std::max(longest_walk, static_cast<std::uint32_t>(at.passed()));
+        return place(at.group(), free.prefer(wished(at.group(), hash)).first());
       }
       tags(at.group()).mark_overflow(hash);
       at.next();
@@ -224,7 +266,7 @@ class map_table {
   /// Result: whether the slot is as good as new: no key had to pass its group for want of room.
   bool hide(place at, std::uint64_t hash) const noexcept {
     tags(at.group()).set(at.slot(), 0);
-    return !tags(at.group()).look().overflowed(hash);
+    return !tags(at.group()).look().overflow().tells(hash);
   }
 
   /// Calls each(place) for every slot in use.

@@ -5,7 +5,7 @@
 // Progress: no waits; a rebuilding is one shard's work, and readers go on in the old table.
 // Callbacks: the hash of entries that stand in words; the allocator. Under the shard's lock.
 // Exceptions: those of the above; the shard is unchanged then.
-// Lifetime: what is replaced goes to the leftovers, for the caller to retire.
+// Lifetime: what is replaced is the caller's to retire.
 // Guide: docs/concurrent_map.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -43,7 +43,7 @@ class shard_tables {
   using place = typename Types::place;
   using words = typename Types::words;
   using node = typename Types::node;
-  using entry = typename Types::entry;
+  using hit = typename Types::hit;
   using leftovers = detail::leftovers<Types>;
 
   /// So many nodes wait in a shard before they are retired together.
@@ -58,15 +58,20 @@ class shard_tables {
   }
 
   /// A slot for a key that is not there; room for it is there.
-  static place claim(map_shard& home, table now, std::uint64_t hash) noexcept {
-    place at;
-    home.longest_walk = std::max(home.longest_walk, now.claim(hash, at));
+  [[gnu::always_inline]] static place claim(map_shard& home, table now,
+                                            std::uint64_t hash) noexcept {
     --home.room;
-    return at;
+    const place first = now.claim_first(hash);
+    return first.none() ? claim_further(home, now, hash) : first;
+  }
+  [[gnu::noinline]] static place claim_further(map_shard& home, table now,
+                                               std::uint64_t hash) noexcept {
+    return now.claim(hash, home.longest_walk);
   }
 
   /// Empties the slot; a node lives on.
-  static void unlink(map_shard& home, table now, place at, std::uint64_t hash) noexcept {
+  [[gnu::always_inline]] static void unlink(map_shard& home, table now, place at,
+                                            std::uint64_t hash) noexcept {
     count(home, -1);  // first: who misses the key must not find it counted
     if constexpr (!in_words) {
       // (3) release-store; pairs with acquire-load of map_search.hpp (2). Publishes: what the
@@ -82,8 +87,8 @@ class shard_tables {
     }
   }
 
-  void take_out(map_shard& home, table now, place at, std::uint64_t hash,
-                leftovers& after) const noexcept {
+  [[gnu::always_inline]] void take_out(map_shard& home, table now, place at, std::uint64_t hash,
+                                       leftovers& after) const noexcept {
     if constexpr (in_words) {
       unlink(home, now, at, hash);
     } else {
@@ -94,7 +99,7 @@ class shard_tables {
   }
 
   /// A node that is in no table any more.
-  void drop(map_shard& home, node& left, leftovers& after) const noexcept {
+  [[gnu::always_inline]] void drop(map_shard& home, node& left, leftovers& after) const noexcept {
     home.dropped.add(left);
     if (home.dropped.count >= dropped_together) {
       after.dropped.add_all(home.dropped);
@@ -103,22 +108,24 @@ class shard_tables {
     }
   }
 
-  /// Puts a table in force. Its entries are those of the old one.
-  void replace(map_shard& home, table next, leftovers& after) const noexcept {
-    after.old = Types::table_of(home);
+  /// Puts a table in force. Its entries are those of the old one, which is the result.
+  [[nodiscard]] table replace(map_shard& home, table next) const noexcept {
+    const table old = Types::table_of(home);
     // (2) release-store; pairs with acquire-load of map_search.hpp (1). Publishes: the table and
     // its entries.
     home.table.store(next.word(), sync::release);
+    return old;
   }
 
-  /// A table of 2^log2 groups with the shard's entries takes the place of the old one.
-  void rebuild(map_shard& home, unsigned log2, leftovers& after) const {
+  /// A table of 2^log2 groups with the shard's entries takes the place of the old one, which is the
+  /// result.
+  [[nodiscard]] table rebuild(map_shard& home, unsigned log2) const {
     std::uint32_t longest = 0;
     const table next = copied(Types::table_of(home), log2, longest);
     home.longest_walk = longest;
     home.room = next.capacity() - home.entries.load(sync::relaxed);
     ++home.resizes;
-    replace(home, next, after);
+    return replace(home, next);
   }
 
   [[nodiscard]] table copied(table from, unsigned log2, std::uint32_t& longest) const {
@@ -126,8 +133,7 @@ class shard_tables {
     VELTRIX_TRY {
       from.for_each([&](place at) {
         const std::uint64_t hash = hash_at(from.slot(at));
-        place to;
-        longest = std::max(longest, next.claim(hash, to));
+        const place to = next.claim(hash, longest);
         if constexpr (in_words) {
           next.slot(to).set_key(from.slot(at).key());
           next.slot(to).set_value(from.slot(at).value());
@@ -146,7 +152,7 @@ class shard_tables {
   }
 
   /// The table with another entry in place of the one at `at`, whose key is equal.
-  [[nodiscard]] table copy_with(table now, place at, const entry& other) const
+  [[nodiscard, gnu::noinline]] table copy_with(table now, place at, const hit other) const
     requires(in_words)
   {
     std::uint32_t longest = 0;
@@ -155,22 +161,23 @@ class shard_tables {
     next.for_each([&](place each) {
       words& slot = next.slot(each);
       if (slot.key() != old_key) return;
-      slot.set_key(word_copy<typename Types::key_type>::of(other.first));
-      slot.set_value(word_copy<typename Types::mapped_type>::of(other.second));
+      slot.set_key(other.key);
+      slot.set_value(other.value);
     });
     return next;
   }
 
   std::uint64_t hash_at(const words& slot) const {
     if constexpr (in_words) {
-      return hash_of_(word_copy<typename Types::key_type>(slot.key()).get());
+      return hash_of_(word_copy<typename Types::key_type>::back(slot.key()));
     } else {
       return Types::node_in(slot)->hash;
     }
   }
 
   /// For a key more. A table of many slots that are empty but marked is built anew as it is.
-  [[gnu::noinline]] void grow(map_shard& home, leftovers& after) const {
+  /// Result: the old table.
+  [[nodiscard, gnu::noinline]] table grow(map_shard& home) const {
     const table now = Types::table_of(home);
     unsigned log2 = home.least_log2;
     if (!now.none()) {
@@ -178,23 +185,24 @@ class shard_tables {
       const bool larger = home.entries.load(sync::relaxed) + 1 > most;
       log2 = std::max(log2, now.log2() + (larger ? 1 : 0));
     }
-    rebuild(home, log2, after);
+    return rebuild(home, log2);
   }
 
-  /// After an erasure: a table that is nearly empty gives its memory back, if it can.
-  void shrink(map_shard& home, leftovers& after) const noexcept {
+  /// After an erasure: a table that is nearly empty gives its memory back, if it can. Result: the
+  /// old table, if there is a new one.
+  [[nodiscard, gnu::always_inline]] table shrink(map_shard& home) const noexcept {
     const table now = Types::table_of(home);
     const std::size_t entries = home.entries.load(sync::relaxed);
-    if (now.none() || now.log2() <= home.least_log2 || entries >= now.capacity() / 8) return;
-    shrink_now(home, after, std::max<unsigned>(home.least_log2, table::log2_for(2 * entries)));
+    if (now.none() || now.log2() <= home.least_log2 || entries >= now.capacity() / 8) [[likely]]
+      return table();
+    return shrink_now(home, std::max<unsigned>(home.least_log2, table::log2_for(2 * entries)));
   }
-  [[gnu::noinline]] void shrink_now(map_shard& home, leftovers& after,
-                                    unsigned log2) const noexcept {
+  [[gnu::noinline]] table shrink_now(map_shard& home, unsigned log2) const noexcept {
     VELTRIX_TRY {
-      rebuild(home, log2, after);
+      return rebuild(home, log2);
     }
     VELTRIX_CATCH_ALL {
-      // The larger table stays.
+      return table();  // the larger one stays
     }
   }
 
@@ -203,7 +211,7 @@ class shard_tables {
     const table old = Types::table_of(home);
     if (old.none()) return;
     home.entries.store(0, sync::relaxed);  // first: as in unlink()
-    replace(home, table(), after);
+    after.old = replace(home, table());
     if constexpr (!in_words) {
       // The old table goes on showing them to who looks at it; who does finds it replaced.
       old.for_each([&](place at) { after.dropped.add(*Types::node_in(old.slot(at))); });
@@ -212,26 +220,27 @@ class shard_tables {
   }
 
   /// Gives the shard a table for `entries` or for those it has, whichever is more. A table that is
-  /// larger than that is replaced only if `may_shrink`.
+  /// larger than that is replaced only if `larger` says so. Result: the old table, if there is a
+  /// new one, or none now.
   enum class larger_table : std::uint8_t { stays, shrinks };
-  void resize(map_shard& home, std::size_t entries, larger_table larger, leftovers& after) const {
+  [[nodiscard]] table resize(map_shard& home, std::size_t entries, larger_table larger) const {
     const table now = Types::table_of(home);
     const bool may_shrink = larger == larger_table::shrinks;
     const std::size_t needed = std::max(entries, home.entries.load(sync::relaxed));
     if (needed == 0) {
-      if (may_shrink) {
-        replace(home, table(), after);
-        home.room = 0;
-        home.least_log2 = 0;
-      }
-      return;
+      if (!may_shrink) return table();
+      home.room = 0;
+      home.least_log2 = 0;
+      return replace(home, table());
     }
     const auto wanted = static_cast<std::uint8_t>(table::log2_for(needed));
+    table old;
     if (now.none() || wanted > now.log2() || (may_shrink && wanted < now.log2())) {
-      rebuild(home, wanted, after);
+      old = rebuild(home, wanted);
     }
     const auto asked = static_cast<std::uint8_t>(table::log2_for(entries));
     home.least_log2 = may_shrink ? asked : std::max(home.least_log2, asked);
+    return old;
   }
 
  private:

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -71,8 +70,7 @@ class shard_store {
       : memory_(allocator, domain),
         hash_of_(hash_of),
         tables_(memory_, hash_of),
-        shard_bits_(std::countr_zero(shards)),
-        shift_(63 - shard_bits_),
+        shard_mask_(shards - 1),
         shards_(allocate_shards()) {}
 
   ~shard_store() {
@@ -91,12 +89,12 @@ class shard_store {
   shard_store& operator=(const shard_store&) = delete;
 
   [[nodiscard]] const Allocator& allocator() const noexcept { return memory_.allocator(); }
-  [[nodiscard]] std::size_t shard_count() const noexcept { return std::size_t{1} << shard_bits_; }
+  [[nodiscard]] std::size_t shard_count() const noexcept { return shard_mask_ + 1; }
   [[nodiscard]] shard& shard_at(std::size_t index) const noexcept { return shards_[index]; }
 
-  /// By the top bits; the tables use the low ones.
+  /// By the lowest of the top 16 bits; the tables use the low ones of all.
   [[nodiscard]] shard& shard_of(std::uint64_t hash) const noexcept {
-    return shards_[static_cast<std::size_t>((hash >> 1) >> shift_)];
+    return shards_[static_cast<std::size_t>(hash >> 48) & shard_mask_];
   }
 
   /// For what changes a shard under its lock.
@@ -113,8 +111,8 @@ class shard_store {
 
   /// Calls found(key, value) with no lock held if the key is there. Result: whether it is.
   template <class Matches, class Found>
-  [[gnu::always_inline]] bool read(const char* operation, std::uint64_t hash,
-                                   const Matches& matches, Found&& found) const {
+  [[gnu::always_inline]] bool read(const char* operation, std::uint64_t hash, const Matches matches,
+                                   const Found found) const {
     const look_slots mine = look_slots::quick<in_words>(domain);
     if (!mine.usable()) [[unlikely]]
       return read_elsewhere(operation, hash, matches, found);
@@ -147,11 +145,10 @@ class shard_store {
     const shown_here at_end(*mine.table);
     const table now = search::show_table(shard_of(hash), *mine.table, sync::fence_mode::membarrier);
     if (now.none()) return;
-    const std::size_t group = static_cast<std::size_t>(hash) & (now.groups() - 1);
-    const slot_set likely = now.tags(group).look().matching(hash_parts::tag(hash));
-    if (likely.empty()) return;
+    const auto first = now.look_first(hash);
+    if (first.likely.empty()) return;
     // relaxed: only an address is made of it
-    const node* const there = now.slot(group, likely.first()).at.load(sync::relaxed);
+    const node* const there = now.slot(first.group, first.likely.first()).at.load(sync::relaxed);
     __builtin_prefetch(there);
     __builtin_prefetch(reinterpret_cast<const unsigned char*>(there) + cache_line);
   }
@@ -164,7 +161,8 @@ class shard_store {
     explicit after_lock(const shard_store& store) noexcept : store_(store) {}
     [[gnu::always_inline]] ~after_lock() {
       if constexpr (!in_words) {
-        if (left.dropped.first != nullptr || left.look) store_.retire(left.dropped, left.look);
+        if (left.dropped.first != nullptr || left.look) [[unlikely]]
+          store_.retire(left.dropped, left.look);
       }
       if (!left.old.none()) [[unlikely]]
         store_.memory_.retire(left.old);
@@ -198,7 +196,7 @@ class shard_store {
       }
       ++erased;
     });
-    tables_.shrink(home, after.left);
+    after.left.old = tables_.shrink(home);
     return erased;
   }
 
@@ -229,15 +227,12 @@ class shard_store {
     typename Store::after_lock source_after(from);
     const two_shard_locks held(from.locks, source, locks, target, "concurrent_map::merge");
     const table left = types::table_of(source);
-    place at, there;
-    if (!left.find(from_hash, at, [&](words& slot) { return types::is_key(slot, matches_from); }) ||
-        types::table_of(target).find(hash, there,
-                                     [&](words& slot) { return types::is_key(slot, matches); })) {
+    const place at = left.find(from_hash, types::key_in_slot(matches_from));
+    if (at.none() || !types::table_of(target).find(hash, types::key_in_slot(matches)).none())
       return false;
-    }
-    if (target.room == 0) tables_.grow(target, after.left);
+    if (target.room == 0) after.left.old = tables_.grow(target);
     const table right = types::table_of(target);
-    there = tables_.claim(target, right, hash);
+    const place there = tables_.claim(target, right, hash);
     if constexpr (in_words) {
       right.slot(there).set_key(left.slot(at).key());
       right.slot(there).set_value(left.slot(at).value());
@@ -291,7 +286,7 @@ class shard_store {
     for (shard& home : all()) {
       after_lock after(*this);
       const shard_lock lock(locks, home, operation, shard_lock::intent::change);
-      tables_.resize(home, per_shard, larger, after.left);
+      after.left.old = tables_.resize(home, per_shard, larger);
     }
   }
 
@@ -339,7 +334,7 @@ class shard_store {
   [[nodiscard]] std::size_t share(const char* operation, std::size_t entries) const {
     const std::size_t most = memory_.most_nodes();
     if (entries > most) raise_too_many(operation, entries, most);
-    const std::size_t even = (entries >> shard_bits_) + (entries % shard_count() != 0 ? 1 : 0);
+    const std::size_t even = entries / shard_count() + (entries % shard_count() != 0 ? 1 : 0);
     if (shard_count() == 1) return even;
     const double spread = 4 * std::sqrt(static_cast<double>(even));
     return even + static_cast<std::size_t>(spread);
@@ -373,12 +368,12 @@ class shard_store {
 
   template <class Matches, class Found>
   [[gnu::always_inline]] bool read_in(const look_slots& slots, sync::fence_mode mode,
-                                      std::uint64_t hash, const Matches& matches,
-                                      Found& found) const {
+                                      std::uint64_t hash, const Matches matches,
+                                      const Found found) const {
     if constexpr (in_words) {
       hit seen;
       if (!search::find(shard_of(hash), slots, mode, hash, matches, seen)) return false;
-      found(word_copy<Key>(seen.key).get(), word_copy<Value>(seen.value).get());
+      found(word_copy<Key>::back(seen.key), word_copy<Value>::back(seen.value));
     } else {
       const shown_here at_end(*slots.node);
       const node* const seen = search::find(shard_of(hash), slots, mode, hash, matches);
@@ -390,7 +385,7 @@ class shard_store {
 
   template <class Matches, class Found>
   [[gnu::noinline]] bool read_elsewhere(const char* operation, std::uint64_t hash,
-                                        const Matches matches, Found found) const {
+                                        const Matches matches, const Found found) const {
     const other_look_slots other(domain);
     if (other.found().usable()) {
       return read_in(other.found(), domain.mode(), hash, matches, found);
@@ -436,9 +431,8 @@ class shard_store {
     shard& home = shard_of(hash);
     const shard_lock lock(locks, home, operation, shard_lock::intent::look);
     const table now = types::table_of(home);
-    place at;
-    if (!now.find(hash, at, [&](words& slot) { return types::is_key(slot, matches); }))
-      return pin();
+    const place at = now.find(hash, types::key_in_slot(matches));
+    if (at.none()) return pin();
     if constexpr (in_words) {
       return pin(*this, types::copy_of(now.slot(at)));
     } else {
@@ -448,7 +442,7 @@ class shard_store {
 
   // --- after it --------------------------------------------------------------------------------
 
-  void retire(dropped_nodes& dropped, bool look) const noexcept {
+  [[gnu::noinline]] void retire(dropped_nodes dropped, bool look) const noexcept {
     if (look && memory_.is_old_look()) {
       // So many shards at a time: a tick of the clock is not to cost more than a walk over them.
       const std::size_t count = std::min<std::size_t>(shard_count(), 256);
@@ -577,8 +571,7 @@ class shard_store {
   mutable typename types::memory memory_;  // guards itself
   [[no_unique_address]] const HashOf hash_of_;
   const shard_tables<types, HashOf> tables_;    // of no state but the two above
-  const int shard_bits_;                        // log2 of the number of shards
-  const int shift_;                             // leaves them of half a hash
+  const std::size_t shard_mask_;                // their number, a power of two, less one
   mutable sync::atomic<std::size_t> swept_{0};  // relaxed: where the next sweep begins; wraps
   shard* const shards_;                         // fixed; each guards itself
 };

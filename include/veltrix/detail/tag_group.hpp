@@ -27,15 +27,15 @@ struct hash_parts {
   /// 1 to 255: 0 stands for an empty slot.
   [[nodiscard]] static constexpr std::uint8_t tag(std::uint64_t hash) noexcept {
     const auto part = static_cast<std::uint8_t>(hash >> 32);
-    return part == 0 ? std::uint8_t{1} : part;
+    return static_cast<std::uint8_t>(part + (part == 0 ? 1 : 0));
   }
   /// Where in its group of 15 a key would like to stand; 15: beside the next group's first.
   [[nodiscard]] static constexpr unsigned wish(std::uint64_t hash) noexcept {
     return static_cast<unsigned>(hash >> 43) & 15;
   }
   /// One of eight: which part of the keys a group's mark of overflow speaks of.
-  [[nodiscard]] static constexpr std::uint8_t overflow_bit(std::uint64_t hash) noexcept {
-    return static_cast<std::uint8_t>(1U << ((hash >> 40) & 7));
+  [[nodiscard]] static constexpr unsigned overflow_part(std::uint64_t hash) noexcept {
+    return static_cast<unsigned>(hash >> 40) & 7;
   }
 };
 
@@ -57,6 +57,18 @@ class slot_set {
   unsigned bits_;
 };
 
+/// The marks of overflow of a group: of which hashes a key may stand in a later one.
+class overflow_marks {
+ public:
+  explicit constexpr overflow_marks(std::uint64_t last_word) noexcept : last_word_(last_word) {}
+  [[nodiscard]] constexpr bool tells(std::uint64_t hash) const noexcept {
+    return ((last_word_ >> (56 + hash_parts::overflow_part(hash))) & 1) != 0;
+  }
+
+ private:
+  std::uint64_t last_word_;
+};
+
 /// The tags of a group as one look found them; the last byte has the marks of overflow.
 template <std::size_t Words>
 struct seen_tags {
@@ -71,9 +83,8 @@ struct seen_tags {
     return slot_set(~equal_bytes(0) & ((1U << slots) - 1));
   }
 
-  /// Whether a key of such a hash may stand in a later group.
-  [[nodiscard]] bool overflowed(std::uint64_t hash) const noexcept {
-    return ((words[Words - 1] >> 56) & hash_parts::overflow_bit(hash)) != 0;
+  [[nodiscard]] overflow_marks overflow() const noexcept {
+    return overflow_marks(words[Words - 1]);
   }
 
   /// A bit for each byte that equals `tag`, on any machine.
@@ -131,7 +142,8 @@ class tag_group {
   void mark_overflow(std::uint64_t hash) noexcept {
     const std::uint64_t last = words_[Words - 1].load(sync::relaxed);  // relaxed: own stores
     const auto marks = static_cast<std::uint8_t>(last >> 56);
-    set_byte(Words * 8 - 1, marks | hash_parts::overflow_bit(hash));
+    const auto mark = static_cast<std::uint8_t>(1U << hash_parts::overflow_part(hash));
+    set_byte(Words * 8 - 1, marks | mark);
   }
 
  private:
