@@ -34,24 +34,6 @@ using veltrix::time_point;
 using veltrix::detail::reader_record;
 using veltrix_test::self_poisoning;
 
-// Records are aligned, so their memory comes from here. The pair for support/allocations.hpp.
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment,
-                                     const std::nothrow_t&) noexcept {
-  if (veltrix_test::allocations_left == 0) return nullptr;
-  const auto wanted = static_cast<std::size_t>(alignment);
-  return std::aligned_alloc(wanted, (bytes + wanted - 1) / wanted * wanted);
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  if (void* const got = ::operator new(bytes, alignment, std::nothrow)) return got;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* at, std::align_val_t) noexcept {
-  std::free(at);
-}
-[[gnu::noinline]] void operator delete(void* at, std::size_t, std::align_val_t) noexcept {
-  std::free(at);
-}
-
 namespace {
 
 /// Says in `ended` that it is gone.

@@ -18,23 +18,6 @@
 
 using veltrix::snapshot_cell;
 
-// Over-aligned values come from here. The pair for support/allocations.hpp.
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  ++veltrix_test::allocations_made;
-  const auto wanted = static_cast<std::size_t>(alignment);
-  if (void* const got = std::aligned_alloc(wanted, (bytes + wanted - 1) / wanted * wanted))
-    return got;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* at, std::align_val_t) noexcept {
-  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
-  std::free(at);
-}
-[[gnu::noinline]] void operator delete(void* at, std::size_t, std::align_val_t) noexcept {
-  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
-  std::free(at);
-}
-
 namespace {
 
 using veltrix_test::allocations_alive;

@@ -40,29 +40,56 @@ int fail_each_allocation(Operation operation, Check check) {
 
 }  // namespace veltrix_test
 
+namespace veltrix_test {
+
+/// Memory for operator new, or null: there is none, or no more is granted.
+inline void* allocate(std::size_t bytes, std::align_val_t alignment) noexcept {
+  if (allocations_left == 0) return nullptr;
+  if (allocations_left > 0) --allocations_left;
+  ++allocations_made;
+  const auto multiple = static_cast<std::size_t>(alignment);
+  if (multiple <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return std::malloc(bytes == 0 ? 1 : bytes);
+  return std::aligned_alloc(multiple, (bytes + multiple - 1) / multiple * multiple);
+}
+inline void deallocate(void* at) noexcept {
+  allocations_ended += at == nullptr ? 0 : 1;
+  std::free(at);
+}
+inline constexpr std::align_val_t usual_alignment{__STDCPP_DEFAULT_NEW_ALIGNMENT__};
+
+}  // namespace veltrix_test
+
 // Not inlined: g++ 12 would take malloc() and delete for a mismatched pair.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
-  if (veltrix_test::allocations_left == 0) throw std::bad_alloc();
-  if (veltrix_test::allocations_left > 0) --veltrix_test::allocations_left;
-  ++veltrix_test::allocations_made;
-  if (void* const got = std::malloc(bytes == 0 ? 1 : bytes)) return got;
+  if (void* const got = veltrix_test::allocate(bytes, veltrix_test::usual_alignment)) return got;
   throw std::bad_alloc();
 }
 [[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  if (veltrix_test::allocations_left == 0) return nullptr;
-  if (veltrix_test::allocations_left > 0) --veltrix_test::allocations_left;
-  ++veltrix_test::allocations_made;
-  return std::malloc(bytes == 0 ? 1 : bytes);
+  return veltrix_test::allocate(bytes, veltrix_test::usual_alignment);
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  if (void* const got = veltrix_test::allocate(bytes, alignment)) return got;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment,
+                                     const std::nothrow_t&) noexcept {
+  return veltrix_test::allocate(bytes, alignment);
 }
 [[gnu::noinline]] void operator delete(void* at) noexcept {
-  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
-  std::free(at);
+  veltrix_test::deallocate(at);
 }
 [[gnu::noinline]] void operator delete(void* at, std::size_t) noexcept {
-  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
-  std::free(at);
+  veltrix_test::deallocate(at);
 }
 [[gnu::noinline]] void operator delete(void* at, const std::nothrow_t&) noexcept {
-  veltrix_test::allocations_ended += at == nullptr ? 0 : 1;
-  std::free(at);
+  veltrix_test::deallocate(at);
+}
+[[gnu::noinline]] void operator delete(void* at, std::align_val_t) noexcept {
+  veltrix_test::deallocate(at);
+}
+[[gnu::noinline]] void operator delete(void* at, std::size_t, std::align_val_t) noexcept {
+  veltrix_test::deallocate(at);
+}
+[[gnu::noinline]] void operator delete(void* at, std::align_val_t, const std::nothrow_t&) noexcept {
+  veltrix_test::deallocate(at);
 }

@@ -145,12 +145,15 @@ class snapshot_node : public reclaimable {
   /// The last hold has ended.
   static void end(snapshot_node* node) noexcept;
 
-  sync::var<const T*> value_{nullptr};  // constant once made
-  sync::var<stamp> order_{no_stamp};    // see I1; beside value_: a reader uses both
-  sync::var<std::uint64_t> version_{};  // see I1
+  // What writers use, on a line that they keep while readers use the next ones.
   sync::atomic<std::size_t> holds_{1};  // relaxed: I2; who ends a hold has an order, see (2)
   sync::var<snapshot_node*> newer_{nullptr};
-  snapshot_node* owner_ = this;  // of the value; constant once made
+  snapshot_node* owner_ = this;         // of the value; constant once made
+  value_census* counted_by_ = nullptr;  // of an own_value: constant once in force; null before
+
+  alignas(cache_line) sync::var<const T*> value_{nullptr};  // constant once made
+  sync::var<stamp> order_{no_stamp};                        // see I1
+  sync::var<std::uint64_t> version_{};                      // see I1
 };
 
 template <class T>
@@ -160,7 +163,6 @@ struct snapshot_node<T>::own_value final : snapshot_node<T> {
     this->value_ = std::addressof(value);
   }
 
-  value_census* counted_by = nullptr;  // constant once in force; null before
   const T value;
 };
 
@@ -182,7 +184,7 @@ void snapshot_node<T>::end(snapshot_node* node) noexcept {
     return;
   }
   auto* const last = static_cast<own_value*>(node);
-  value_census* const left = last->counted_by;
+  value_census* const left = last->counted_by_;
   last->~own_value();
   give_back_memory(last);
   if (left != nullptr) left->leave(1);
@@ -192,7 +194,7 @@ template <class T>
 void snapshot_node<T>::enter(value_census& census) noexcept {
   if (owner_ != this) return;
   census.enter();
-  static_cast<own_value*>(this)->counted_by = &census;
+  counted_by_ = &census;
 }
 
 /// Holds a version, or none.

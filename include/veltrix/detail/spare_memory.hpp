@@ -47,6 +47,15 @@ class memory_chain {
     first_ = ::new (memory) piece{first_};
     ++length_;
   }
+  /// Asks for the lines of the piece that pop() gives next, but for the first: the next user of the
+  /// memory writes them, and readers of the last one have them.
+  void ask_for_next() const noexcept {
+    const auto* const memory = reinterpret_cast<const unsigned char*>(first_);
+    if (memory == nullptr) return;
+    const std::size_t end = std::min(Node::bytes(), 4 * cache_line);
+    for (std::size_t at = cache_line; at < end; at += cache_line)
+      __builtin_prefetch(memory + at, 1);
+  }
   /// Not of an empty one.
   [[nodiscard]] void* pop() noexcept {
     --length_;
@@ -88,6 +97,7 @@ class spare_memory {
     if (kept_.empty() || ready_.load(sync::relaxed) != nullptr) return;
     // (2) release-store; pairs with acquire-exchange (1). Publishes: the memory.
     ready_.store(kept_.pop(), sync::release);
+    kept_.ask_for_next();
   }
   /// Keeps of `ended` what has a place.
   void keep(chain& ended) noexcept {
