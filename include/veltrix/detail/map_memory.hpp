@@ -113,19 +113,16 @@ class map_memory {
 
   // --- retiring ----------------------------------------------------------------------------------
 
-  enum class look : std::uint8_t { if_due, now };
-
   /// Takes over nodes that are in no table any more, and frees what no reader shows, if it is time
   /// to look. No lock of the map is held.
-  void retire(dropped_nodes& dropped, look when) noexcept {
+  void retire(dropped_nodes& dropped) noexcept {
     batch dead;
     {
       const sync::lock_guard<sync::mutex> lock(mutex_);
       const time_point now = sync::coarse_now();
       while (map_garbage* const each = dropped.take())
         static_cast<void>(waiting_.retire(*each, now));
-      if (when == look::now || waiting_.pending() >= limit_ || now != looked_at_)
-        dead = collect(now);
+      if (waiting_.pending() >= limit_ || now != looked_at_) dead = collect(now);
     }
     dispose(std::move(dead));
   }
@@ -141,6 +138,16 @@ class map_memory {
       static_cast<void>(waiting_.retire(*old.block(), now));
       if (bytes >= most_bytes || waiting_.pending() >= limit_ || now != looked_at_)
         dead = collect(now);
+    }
+    dispose(std::move(dead));
+  }
+
+  /// Frees all that no reader shows, now.
+  void look() noexcept {
+    batch dead;
+    {
+      const sync::lock_guard<sync::mutex> lock(mutex_);
+      dead = collect(sync::coarse_now());
     }
     dispose(std::move(dead));
   }

@@ -271,13 +271,14 @@ class shard_store {
     return total;
   }
 
-  /// Takes everything out, shard by shard.
+  /// Takes everything out, shard by shard, and frees it.
   void clear(const char* operation) const {
     for (shard& home : all()) {
       after_lock after(*this);
       const shard_lock lock(locks, home, operation, shard_lock::intent::change);
       tables_.clear(home, after.left);
     }
+    memory_.look();
   }
 
   /// Gives each shard a table for `per_shard` entries or for those it has, whichever is more.
@@ -299,7 +300,8 @@ class shard_store {
       const shard_lock lock(locks, home, operation, shard_lock::intent::look);
       dropped.add_all(home.dropped);
     }
-    memory_.retire(dropped, types::memory::look::now);
+    memory_.retire(dropped);
+    memory_.look();
   }
 
   /// Read shard by shard, each under its lock.
@@ -452,7 +454,7 @@ class shard_store {
     } else if (dropped.first == nullptr) {
       return;
     }
-    memory_.retire(dropped, types::memory::look::if_due);
+    memory_.retire(dropped);
   }
 
   /// What a shard has dropped, if nobody holds it now.
