@@ -33,6 +33,7 @@
 
 #include "detail/default_hash.hpp"
 #include "detail/hash.hpp"
+#include "detail/map_answers.hpp"
 #include "detail/map_batches.hpp"
 #include "detail/map_guard.hpp"
 #include "detail/map_lookup.hpp"
@@ -49,33 +50,6 @@ inline namespace VELTRIX_ABI {
 /// for one that cannot. Such a hash must bring its own defence against chosen keys.
 template <class Hash>
 inline constexpr bool hash_is_avalanching = requires { typename Hash::is_avalanching; };
-
-/// What a map is built with.
-struct concurrent_map_options {
-  std::size_t shards = 256;             ///< a power of two, 1 to 65,536; fixed for life
-  std::size_t expected_entries = 0;     ///< reserved at construction; as reserve()
-  std::optional<std::uint64_t> seed{};  ///< of the hash; empty: a random one, for this map alone
-};
-
-/// What a change did to its key.
-enum class concurrent_map_change : std::uint8_t {
-  unchanged,  ///< absent before and after
-  inserted,   ///< absent before
-  replaced,   ///< present before and after
-  erased,     ///< absent after
-};
-
-/// What stats() found; read shard by shard, not at one moment.
-struct concurrent_map_stats {
-  std::size_t entries = 0;
-  std::size_t shards = 0;
-  std::size_t slots = 0;          ///< entries the tables are made for
-  double load = 0;                ///< entries / slots; 0 without slots
-  std::size_t longest_probe = 0;  ///< the most entries a look-up may examine
-  std::size_t resizes = 0;        ///< tables built anew since construction
-  std::size_t contended = 0;      ///< times an operation had to wait for a shard
-  std::size_t memory_bytes = 0;   ///< estimate: map, tables, entries; not what entries point to
-};
 
 /// I1: at any moment a key has at most one entry. Every operation on one key takes effect at one
 ///   moment between its call and its return (is linearizable).
@@ -185,7 +159,7 @@ class concurrent_map {
     requires(one_key<Other>)
   std::size_t visit(const key_argument<Other>& key, Visitor&& f) const {
     const detail::operation_scope scope(store_.locks.use, "concurrent_map::visit");
-    return visit_one(key, f);
+    return visit_one(hash_of(key), key, f);
   }
 
   /// The same for each key of a range, in its order; each is looked up at a moment of its own. An
@@ -197,7 +171,9 @@ class concurrent_map {
     std::size_t found = 0;
     detail::in_batches(
         store_, keys, [this](const auto& key) { return this->hash_of(rules::as_key(key)); },
-        [&](auto&& key) { found += visit_one(rules::as_key(key), f); });
+        [&](const auto& key, std::uint64_t hash) {
+          found += visit_one(hash, rules::as_key(key), f);
+        });
     return found;
   }
 
@@ -207,20 +183,19 @@ class concurrent_map {
   /// were, not moved from.
   template <class Other = Key, class... Arguments>
   bool try_emplace(Other&& key, Arguments&&... arguments) {
-    return insert_absent("concurrent_map::try_emplace", rules::as_key(std::forward<Other>(key)),
+    return insert_absent("concurrent_map::try_emplace", hash_of(rules::as_key(key)),
+                         rules::as_key(std::forward<Other>(key)),
                          std::forward<Arguments>(arguments)...);
   }
   template <class Other = Key, class Given = Value>
   bool insert(Other&& key, Given&& value) {
-    return insert_absent("concurrent_map::insert", rules::as_key(std::forward<Other>(key)),
-                         std::forward<Given>(value));
+    return insert_absent("concurrent_map::insert", hash_of(rules::as_key(key)),
+                         rules::as_key(std::forward<Other>(key)), std::forward<Given>(value));
   }
   template <class Pair = std::pair<Key, Value>>
     requires(one_pair<Pair>)
   bool insert(Pair&& pair) {
-    return insert_absent("concurrent_map::insert",
-                         rules::as_key(std::get<0>(std::forward<Pair>(pair))),
-                         std::get<1>(std::forward<Pair>(pair)));
+    return insert_pair(hash_of_pair(pair), std::forward<Pair>(pair));
   }
 
   /// Adds each pair of a range whose key is absent, at a moment of its own. Result: how many.
@@ -229,9 +204,10 @@ class concurrent_map {
   std::size_t insert(Pairs&& pairs) {
     std::size_t inserted = 0;
     detail::in_batches(
-        store_, pairs,
-        [this](const auto& pair) { return this->hash_of(rules::as_key(std::get<0>(pair))); },
-        [&](auto&& pair) { inserted += insert(std::forward<decltype(pair)>(pair)) ? 1 : 0; });
+        store_, pairs, [this](const auto& pair) { return this->hash_of_pair(pair); },
+        [&](auto&& pair, std::uint64_t hash) {
+          inserted += insert_pair(hash, std::forward<decltype(pair)>(pair)) ? 1 : 0;
+        });
     return inserted;
   }
   std::size_t insert(std::initializer_list<value_type> pairs) {
@@ -396,7 +372,8 @@ class concurrent_map {
     return erased.load(detail::sync::relaxed);
   }
 
-  /// Erases everything, shard by shard: entries added meanwhile may stay. O(entries + slots).
+  /// Erases everything, shard by shard, and frees what nobody reads: entries added meanwhile may
+  /// stay. O(entries + slots).
   void clear() {
     const detail::operation_scope scope(store_.locks.use, "concurrent_map::clear");
     store_.clear("concurrent_map::clear");
@@ -521,6 +498,11 @@ class concurrent_map {
     }
   }
 
+  template <class Pair>
+  std::uint64_t hash_of_pair(const Pair& pair) const {
+    return hash_of(rules::as_key(std::get<0>(pair)));
+  }
+
   template <class Other>
   auto equal_to(const Other& key) const {
     return detail::key_match<Equal, Other>(equal_, key);
@@ -537,11 +519,12 @@ class concurrent_map {
   }
 
   template <class Other, class Visitor>
-  std::size_t visit_one(const Other& key, Visitor& f) const {
+  [[gnu::always_inline]] std::size_t visit_one(std::uint64_t hash, const Other& key,
+                                               Visitor& f) const {
     const auto call = [&f](const Key& present, const Value& value) {
       detail::call_entry(f, present, value);
     };
-    return read("concurrent_map::visit", key, call) ? 1 : 0;
+    return store_.read("concurrent_map::visit", hash, equal_to(key), call) ? 1 : 0;
   }
 
   template <class Visitor>
@@ -563,10 +546,17 @@ class concurrent_map {
     return done;
   }
 
+  template <class Pair>
+  bool insert_pair(std::uint64_t hash, Pair&& pair) {
+    return insert_absent("concurrent_map::insert", hash,
+                         rules::as_key(std::get<0>(std::forward<Pair>(pair))),
+                         std::get<1>(std::forward<Pair>(pair)));
+  }
   template <class Wanted, class... Arguments>
-  bool insert_absent(const char* operation, Wanted&& key, Arguments&&... arguments) {
+  [[gnu::always_inline]] bool insert_absent(const char* operation, std::uint64_t hash, Wanted&& key,
+                                            Arguments&&... arguments) {
     const detail::operation_scope scope(store_.locks.use, operation);
-    change at(store_, operation, hash_of(key), equal_to(key));
+    change at(store_, operation, hash, equal_to(key));
     if (at.found()) return false;
     make(at, std::forward<Wanted>(key), std::forward<Arguments>(arguments)...);
     at.commit();

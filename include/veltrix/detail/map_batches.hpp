@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <utility>
 
 #include "config.hpp"
 
@@ -22,8 +23,8 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// Calls each(item) for the items of a range, in their order. Where it can be walked twice, the
-/// tables and nodes of a batch are asked for first, so that their misses wait together.
+/// Calls each(item, hash) for the items of a range, in their order. Where it can be walked twice,
+/// the tables and nodes of a batch are asked for first, so that their misses wait together.
 /// @param hash  of an item's key
 template <class Store, class Range, class Hash, class Each>
 void in_batches(const Store& store, Range& items, const Hash& hash, const Each& each) {
@@ -40,10 +41,12 @@ void in_batches(const Store& store, Range& items, const Hash& hash, const Each& 
         for (std::size_t i = 0; i < count; ++i)
           store.prefetch_node(hashes[i]);
       }
-      for (; count != 0; --count, ++at)
-        each(*at);
+      for (std::size_t i = 0; i < count; ++i, ++at)
+        each(*at, hashes[i]);
     } else {
-      each(*at);
+      auto&& item = *at;
+      const std::uint64_t hashed = hash(item);
+      each(std::forward<decltype(item)>(item), hashed);
       ++at;
     }
   }

@@ -46,7 +46,7 @@ class fresh_entry {
   static constexpr bool in_words = Types::in_words;
 
   explicit fresh_entry(memory& from) noexcept : memory_(from) {}
-  ~fresh_entry() {
+  [[gnu::always_inline]] ~fresh_entry() {
     if constexpr (!in_words) {
       if (made_ != nullptr) memory_.let_go(*made_);
     }

@@ -64,13 +64,15 @@ class shard_lock {
  public:
   enum class intent : std::uint8_t { look, change };
 
-  shard_lock(const shard_locks& locks, map_shard& home, const char* operation, intent why)
+  // Inlined, also where an exception leaves: a call would take the address of the change it is in.
+  [[gnu::always_inline]] shard_lock(const shard_locks& locks, map_shard& home,
+                                    const char* operation, intent why)
       : locks_(locks), home_(home), scope_(locks.use, operation) {
     locks.acquire(home, operation);
     if (why == intent::change && home.frozen) [[unlikely]]
       locks.wait_for_count(home, operation);
   }
-  ~shard_lock() { locks_.release(home_); }
+  [[gnu::always_inline]] ~shard_lock() { locks_.release(home_); }
   shard_lock(const shard_lock&) = delete;
   shard_lock& operator=(const shard_lock&) = delete;
 
