@@ -32,8 +32,8 @@ namespace detail {
 /// Groups of slots. With Together, a group's tags stand beside its slots, on one line where a slot
 /// is a pointer: then a look touches one line of the table. Otherwise all tags stand behind all
 /// slots, so that more of them stay in the cache, and a miss reads no slot. An entry stands on the
-/// line of the slot that its hash wishes for, if there was room: a look asks for that line while it
-/// waits for the tags.
+/// line of the slot that its hash wishes for, if there was room: a batch and a writer, who wait for
+/// it otherwise, ask for that line before the tags have come.
 ///
 /// I1: a key stands in the first group of its walk that had room when it came; every group before
 ///     that one bears the mark of overflow for its hash.
@@ -46,6 +46,9 @@ class map_table {
   using group_tags = tag_group<words>;
   using seen = typename group_tags::seen;
   static constexpr std::size_t group_slots = group_tags::slots;
+  /// So far apart are groups of slots: one stands empty, so that groups begin on a line and are
+  /// found by a shift.
+  static constexpr std::size_t stride = std::bit_ceil(group_slots);
 
   /// The unit of a block.
   struct alignas(cache_line) line {
@@ -89,7 +92,7 @@ class map_table {
     for (std::size_t i = 0; i < made.groups(); ++i)
       ::new (static_cast<void*>(made.group_at(i))) group;
     if constexpr (!Together) {
-      for (std::size_t i = 0; i < made.groups() * group_slots; ++i)
+      for (std::size_t i = 0; i < made.groups() * stride; ++i)
         ::new (static_cast<void*>(made.first_slot() + i)) Slot;
     }
     return made;
@@ -102,7 +105,7 @@ class map_table {
     auto* const room = reinterpret_cast<line*>(old.word_ & ~mask);
     for (std::size_t i = 0; i < old.groups(); ++i)
       old.group_at(i)->~group();
-    if constexpr (!Together) std::destroy_n(old.first_slot(), old.groups() * group_slots);
+    if constexpr (!Together) std::destroy_n(old.first_slot(), old.groups() * stride);
     old.block()->~map_block();
     traits::deallocate(allocator, std::pointer_traits<typename traits::pointer>::pointer_to(*room),
                        count);
@@ -149,7 +152,7 @@ class map_table {
     if constexpr (Together) {
       return group_at(group_index)->slots[index];
     } else {
-      return first_slot()[group_index * group_slots + index];
+      return first_slot()[group_index * stride + index];
     }
   }
   [[nodiscard]] Slot& slot(place at) const noexcept { return slot(at.group(), at.slot()); }
@@ -193,7 +196,6 @@ class map_table {
   };
   [[nodiscard, gnu::always_inline]] first_look look_first(std::uint64_t hash) const noexcept {
     const std::size_t first = first_group(hash);
-    prefetch_wish(first, hash);
     const seen now = tags(first).look();
     return {first, now.matching(hash_parts::tag(hash)), now.overflow()};
   }
@@ -205,6 +207,7 @@ class map_table {
   template <class Match>
   [[gnu::always_inline]] place find(std::uint64_t hash, const Match match) const {
     if (none()) return {};
+    prefetch_wish(first_group(hash), hash);
     const first_look first = look_first(hash);
     if (first.likely.empty()) {
       if (!first.further.tells(hash)) [[likely]]
@@ -226,7 +229,6 @@ class map_table {
   [[gnu::always_inline]] place find_anywhere(std::uint64_t hash, const Match& match) const {
     walk at(*this, hash);
     do {
-      prefetch_wish(at.group(), hash);
       const seen now = tags(at.group()).look();
       for (slot_set likely = now.matching(hash_parts::tag(hash)); !likely.empty();
            likely.drop_first()) {
@@ -242,7 +244,7 @@ class map_table {
   [[nodiscard, gnu::always_inline]] place claim_first(std::uint64_t hash) const noexcept {
     const std::size_t first = first_group(hash);
     const slot_set free = tags(first).look().empty();
-    return free.empty() ? place() : place(first, free.prefer(wished(first, hash)).first());
+    return free.empty() ? place() : place(first, free.prefer(wished(hash)).first());
   }
   /// An empty slot for a key that is not there; there must be one. Marks the groups it passes, and
   /// raises `longest_walk` to their number.
@@ -252,7 +254,7 @@ class map_table {
       const slot_set free = tags(at.group()).look().empty();
       if (!free.empty()) {
         longest_walk = std::max(longest_walk, static_cast<std::uint32_t>(at.passed()));
-        return place(at.group(), free.prefer(wished(at.group(), hash)).first());
+        return place(at.group(), free.prefer(wished(hash)).first());
       }
       tags(at.group()).mark_overflow(hash);
       at.next();
@@ -298,7 +300,7 @@ class map_table {
 
   [[nodiscard]] static std::size_t lines(unsigned log2) noexcept {
     const std::size_t count = std::size_t{1} << log2;
-    const std::size_t of_slots = Together ? 0 : sizeof(Slot) * group_slots * count;
+    const std::size_t of_slots = Together ? 0 : sizeof(Slot) * stride * count;
     return head_lines + whole_lines(of_slots + sizeof(group) * count);
   }
 
@@ -306,20 +308,16 @@ class map_table {
     return reinterpret_cast<unsigned char*>(word_ & ~mask) + head_lines * sizeof(line);
   }
   [[nodiscard]] group* group_at(std::size_t index) const noexcept {
-    const std::size_t of_slots = Together ? 0 : (sizeof(Slot) * group_slots) << log2();
+    const std::size_t of_slots = Together ? 0 : (sizeof(Slot) * stride) << log2();
     return reinterpret_cast<group*>(behind_head() + of_slots) + index;
   }
   /// The slots on the line of the one that the hash wishes for.
-  [[nodiscard]] static slot_set wished(std::size_t group_index, std::uint64_t hash) noexcept {
+  [[nodiscard]] static slot_set wished(std::uint64_t hash) noexcept {
     if constexpr (Together || group_slots < 8) {
       return slot_set(~0U);
     } else {
-      constexpr std::size_t on_line = std::max<std::size_t>(std::bit_floor(64 / sizeof(Slot)), 1);
-      const std::size_t begin = group_index * group_slots;
-      const std::size_t line_begin = (begin + hash_parts::wish(hash)) & ~(on_line - 1);
-      constexpr unsigned line_bits = (1U << on_line) - 1;
-      return slot_set(line_begin >= begin ? line_bits << (line_begin - begin)
-                                          : line_bits >> (begin - line_begin));
+      constexpr unsigned on_line = std::max<unsigned>(std::bit_floor(64 / sizeof(Slot)), 1);
+      return slot_set(((1U << on_line) - 1) << (hash_parts::wish(hash) & ~(on_line - 1)));
     }
   }
   [[gnu::always_inline]] void prefetch_wish(std::size_t group_index,
