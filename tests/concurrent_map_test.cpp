@@ -821,6 +821,15 @@ TEST_CASE("concurrent_map order depends on the seed alone, and each map draws it
   REQUIRE(order({}) != order({}));
 }
 
+TEST_CASE("concurrent_map hashes text by its seed, or by the secret of the process") {
+  using texts = concurrent_map<std::string, int>;
+  const texts seeded(concurrent_map_options{.seed = 5});
+  const texts first, second;
+  CHECK(seeded.hash_function()("a key") == veltrix::detail::text_hash(5)("a key"));
+  CHECK(first.hash_function()("a key") == second.hash_function()("a key"));
+  CHECK(first.hash_function()("a key") != seeded.hash_function()("a key"));
+}
+
 TEST_CASE("concurrent_map spreads keys that a weak hash leaves in step") {
   struct identity_hash {
     std::size_t operator()(std::uint64_t key) const { return static_cast<std::size_t>(key); }

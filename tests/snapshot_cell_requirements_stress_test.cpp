@@ -246,11 +246,12 @@ TEST_CASE("snapshot_cell R14: 512 readers at 100 swaps a second, 99.9 percent be
                << " page faults");
   CHECK(all.wrong == 0);
   CHECK(swapped > 1);
+  if (VELTRIX_TSAN) return;  // it gets its own memory page by page, while readers read
   // A read that lost the CPU is as slow as the machine is busy: that is not the cell's doing.
   const auto preempted = static_cast<std::uint64_t>(all.preemptions);
   CHECK((all.slow - std::min(all.slow, preempted)) * 1'000 < all.reads);
   // Who waits for a lock gives up the CPU of its own accord: no reader ever does.
-  if (!VELTRIX_TSAN) CHECK(all.waits <= all.faults);
+  CHECK(all.waits <= all.faults);
 }
 
 // --- R15 -----------------------------------------------------------------------------------------
