@@ -32,8 +32,8 @@ namespace detail {
 /// Groups of slots. With Together, a group's tags stand beside its slots, on one line where a slot
 /// is a pointer: then a look touches one line of the table. Otherwise all tags stand behind all
 /// slots, so that more of them stay in the cache, and a miss reads no slot. An entry stands on the
-/// line of the slot that its hash wishes for, if there was room: a batch and a writer, who wait for
-/// it otherwise, ask for that line before the tags have come.
+/// line of the slot that its hash wishes for, if there was room: a batch, a writer, and a look at a
+/// large table ask for that line before the tags have come.
 ///
 /// I1: a key stands in the first group of its walk that had room when it came; every group before
 ///     that one bears the mark of overflow for its hash.
@@ -49,6 +49,8 @@ class map_table {
   /// So far apart are groups of slots: one stands empty, so that groups begin on a line and are
   /// found by a shift.
   static constexpr std::size_t stride = std::bit_ceil(group_slots);
+  /// Of the groups of a table whose slots are rather not in the cache: some 8 KiB, one of many.
+  static constexpr unsigned large_log2 = 5;
 
   /// The unit of a block.
   struct alignas(cache_line) line {
@@ -196,6 +198,7 @@ class map_table {
   };
   [[nodiscard, gnu::always_inline]] first_look look_first(std::uint64_t hash) const noexcept {
     const std::size_t first = first_group(hash);
+    if (log2() >= large_log2) prefetch_wish(first, hash);
     const seen now = tags(first).look();
     return {first, now.matching(hash_parts::tag(hash)), now.overflow()};
   }
