@@ -91,6 +91,20 @@ TEST_CASE("concurrent_map nodes model: a node that left a table after its time i
   });
 }
 
+TEST_CASE("concurrent_map nodes model: such a node behind another of its tag is left alone, too") {
+  check_nodes("visit behind another/growth/erase", {}, [] {
+    map shared(one_shard);
+    shared.emplace(1, 10);
+    shared.emplace(101, 20);
+    together([&] { require(value_of(shared, 101) % 20 == 0, "whole, or gone"); },
+             [&] {
+               shared.rehash(4);
+               shared.erase(101);
+               shared.collect();
+             });
+  });
+}
+
 TEST_CASE("concurrent_map nodes model: a guard keeps its entry through all that happens to it") {
   check_nodes("guard/erase/growth/clear", {}, [] {
     map shared(one_shard);
