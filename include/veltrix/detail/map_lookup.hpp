@@ -1,11 +1,11 @@
 // What concurrent_map accepts as a key, a visitor or a range, decided at compile time.
 // Use for: the overloads of concurrent_map and of what is built on it. Internal.
-// Not for: run time; only call_entry() does anything then.
+// Not for: run time; only call_entry() and key_match do anything then.
 // Threads: pure functions.
 // Progress: wait-free.
-// Callbacks: call_entry() calls the visitor it is given.
-// Exceptions: the visitor's.
-// Lifetime: stateless.
+// Callbacks: call_entry() calls the visitor it is given, key_match Equal.
+// Exceptions: theirs.
+// Lifetime: stateless; a key_match within one operation.
 // Guide: docs/concurrent_map.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -61,8 +61,7 @@ class key_match {
   }
 
  private:
-  static constexpr bool stateless =
-      std::is_empty_v<Equal> && std::is_trivially_copyable_v<Equal> && !std::is_final_v<Equal>;
+  static constexpr bool stateless = std::is_empty_v<Equal> && std::is_trivially_copyable_v<Equal>;
   using kept = std::conditional_t<stateless, Equal, const Equal*>;
   static kept keep(const Equal& equal) noexcept {
     if constexpr (stateless) {

@@ -199,8 +199,7 @@ class map_table {
   [[nodiscard, gnu::always_inline]] first_look look_first(std::uint64_t hash) const noexcept {
     const std::size_t first = first_group(hash);
     if (log2() >= large_log2) prefetch_wish(first, hash);
-    const seen now = tags(first).look();
-    return {first, now.matching(hash_parts::tag(hash)), now.overflow()};
+    return look_at(first, hash);
   }
 
   // --- for the writer ----------------------------------------------------------------------------
@@ -211,7 +210,7 @@ class map_table {
   [[gnu::always_inline]] place find(std::uint64_t hash, const Match match) const {
     if (none()) return {};
     prefetch_wish(first_group(hash), hash);
-    const first_look first = look_first(hash);
+    const first_look first = look_at(first_group(hash), hash);
     if (first.likely.empty()) {
       if (!first.further.tells(hash)) [[likely]]
         return {};
@@ -293,6 +292,12 @@ class map_table {
     std::array<Slot, group_slots> slots{};
   };
   using group = std::conditional_t<Together, tags_and_slots, tags_alone>;
+
+  [[nodiscard, gnu::always_inline]] first_look look_at(std::size_t index,
+                                                       std::uint64_t hash) const noexcept {
+    const seen now = tags(index).look();
+    return {index, now.matching(hash_parts::tag(hash)), now.overflow()};
+  }
 
   static constexpr std::uintptr_t mask = cache_line - 1;
 
