@@ -95,7 +95,7 @@ TEST_CASE("secret_mix flips each output bit for half of the secrets when one inp
 }
 
 TEST_CASE("secret_mix spreads counters and aligned addresses, whatever its secret") {
-  // One product does not: of a hundred secrets, one sends counters to few buckets.
+  // One product does not: with some secrets counters of some step go to few buckets.
   for (std::uint64_t seed = 0; seed < 100; ++seed) {
     CAPTURE(seed);
     check_spread(secret_mix(seed));
