@@ -187,7 +187,7 @@ TEST_CASE("reclaim records are had by one thread at a time while threads come an
         for (int turn = 0; turn < 20; ++turn) {
           if (!read_well(shared, *record->lasting(), last)) ++wrong;
           if (record->thread.load(std::memory_order_relaxed) != me) ++wrong;
-          if (!record->unused()) ++wrong;
+          if (!record->unused(&busy)) ++wrong;
         }
       }).join();
     }
@@ -196,7 +196,7 @@ TEST_CASE("reclaim records are had by one thread at a time while threads come an
     for (std::size_t i = 0; i < 10 * rounds; ++i) {
       auto* const record = busy.claim_for_object();
       std::uint64_t last = 0;
-      if (!record->unused() || !read_well(shared, record->shown[0], last)) ++wrong;
+      if (!record->unused(&busy) || !read_well(shared, record->shown[0], last)) ++wrong;
       record->give_back();
     }
   };

@@ -286,7 +286,7 @@ TEST_CASE("reclaim show keeps an object until its slot is let go") {
   reader_record* const mine = one_domain.record_of_this_thread();
   REQUIRE(mine != nullptr);
   CHECK(one_domain.record_of_this_thread() == mine);
-  CHECK(mine->unused());
+  CHECK(mine->unused(&one_domain));
   auto* const object = new node(1, ended);
   veltrix::detail::sync::atomic<node*> current{object};
   reader_record::slot* const slot = mine->lasting();
@@ -301,7 +301,7 @@ TEST_CASE("reclaim show keeps an object until its slot is let go") {
   CHECK(object->number == 1);
   reader_record::clear(*slot);
   CHECK(veltrix::detail::show(current, *slot, one_domain.mode()) == nullptr);
-  CHECK(mine->unused());  // null shows nothing
+  CHECK(mine->unused(&one_domain));  // null shows nothing
   static_cast<void>(garbage.collect(noon));
   CHECK(ended == numbers{1});
 }
@@ -393,7 +393,7 @@ TEST_CASE("reclaim record offers four lasting slots and keeps one for a moment")
   CHECK_FALSE(slots.contains(&(*record).momentary()));
   for (auto* const slot : slots)
     reader_record::clear(*slot);
-  CHECK((*record).unused());
+  CHECK((*record).unused(&one_domain));
 }
 
 TEST_CASE("reclaim gives a record with a slot in use to nobody") {
@@ -447,6 +447,35 @@ TEST_CASE("reclaim domains used in turn by one thread keep one record each") {
   }).join();
   CHECK(one_domain.stats().records_in_use == one_before);
   CHECK(other_domain.stats().records_in_use == other_before);
+}
+
+TEST_CASE("reclaim slot that was let go is as quick to find as at first") {
+  const auto membarrier = veltrix::detail::sync::fence_mode::membarrier;
+  numbers ended;
+  node object(1, ended);
+  const veltrix::detail::sync::atomic<node*> somewhere{&object};
+  const veltrix::detail::sync::atomic<node*> nowhere{nullptr};
+  std::thread([&] {
+    reader_record& mine = *one_domain.record_of_this_thread();
+    const auto is_quick = [&](std::size_t slot) {
+      if (one_domain.mode() != membarrier) return one_domain.quick_slot(mine) == nullptr;
+      return one_domain.quick_slot(mine) == &mine.shown[slot];
+    };
+    CHECK(is_quick(0));
+    {
+      auto first = one_domain.protect(somewhere);
+      CHECK(is_quick(1));
+      {
+        const auto second = one_domain.protect(somewhere);
+        CHECK(one_domain.quick_slot(mine) == nullptr);
+      }
+      CHECK(is_quick(1));
+      std::thread([moved = std::move(first)] {}).join();
+    }
+    CHECK(is_quick(0));
+    static_cast<void>(one_domain.protect(nowhere));
+    CHECK(is_quick(0));
+  }).join();
 }
 
 TEST_CASE("reclaim domain does not look at the slots of another") {
@@ -688,7 +717,7 @@ TEST_CASE("reclaim guard ends in another thread and frees its maker's slot") {
     }).join();
     cell.collect();
     CHECK(cell.stats().versions_alive == 1);
-    CHECK(reclaim_domain::shared().record_of_this_thread()->unused());
+    CHECK(reclaim_domain::shared().record_of_this_thread()->unused(&reclaim_domain::shared()));
   }
 }
 

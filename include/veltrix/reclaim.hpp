@@ -37,16 +37,18 @@ class [[nodiscard]] hazard {
   hazard(hazard&& other) noexcept
       : node_(std::exchange(other.node_, nullptr)),
         shown_in_(std::exchange(other.shown_in_, nullptr)),
+        free_(other.free_),
         borrowed_(std::exchange(other.borrowed_, nullptr)) {}
   hazard& operator=(hazard&& other) noexcept {
     hazard taken(std::move(other));
     std::swap(node_, taken.node_);
     std::swap(shown_in_, taken.shown_in_);
+    std::swap(free_, taken.free_);
     std::swap(borrowed_, taken.borrowed_);
     return *this;
   }
   ~hazard() {
-    if (shown_in_ != nullptr) detail::reader_record::clear(*shown_in_);
+    if (shown_in_ != nullptr) detail::reader_record::clear(*shown_in_, free_);
     if (borrowed_ != nullptr) borrowed_->give_back();
   }
 
@@ -58,12 +60,18 @@ class [[nodiscard]] hazard {
 
  private:
   friend class reclaim_domain;
-  hazard(Node* node, detail::reader_record::slot& shown_in,
+  hazard(Node* node, detail::reader_record::slot& shown_in, const void* free,
          detail::reader_record* borrowed) noexcept
-      : node_(node), shown_in_(node == nullptr ? nullptr : &shown_in), borrowed_(borrowed) {}
+      : node_(node),
+        shown_in_(node == nullptr ? nullptr : &shown_in),
+        free_(free),
+        borrowed_(borrowed) {
+    if (node == nullptr) detail::reader_record::clear(shown_in, free);
+  }
 
   Node* node_ = nullptr;
   detail::reader_record::slot* shown_in_ = nullptr;  // null with node_: that slot is free
+  const void* free_ = nullptr;                       // what the slot holds then
   detail::reader_record* borrowed_ = nullptr;        // whole, where the thread has no slot to spare
 };
 
@@ -223,10 +231,10 @@ template <class Node>
 hazard<Node> reclaim_domain::protect(const detail::sync::atomic<Node*>& current) {
   detail::reader_record* mine = record_of_this_thread();
   detail::reader_record::slot* in = mine == nullptr ? nullptr : mine->lasting();
-  if (in != nullptr) return {detail::show(current, *in, mode()), *in, nullptr};
+  if (in != nullptr) return {detail::show(current, *in, mode()), *in, free_word(), nullptr};
   mine = claim_for_object();
   in = &mine->shown[0];
-  return {detail::show(current, *in, mode()), *in, mine};
+  return {detail::show(current, *in, mode()), *in, free_word(), mine};
 }
 
 /// Since when what `shown` points to is retired, if it was the oldest of its list at the last look;

@@ -109,10 +109,11 @@ class snapshot_cell {
   /// for the price of a store each; further ones count on the version itself.
   [[nodiscard]] guard load() const noexcept {
     detail::reader_record& mine = *detail::reader_place::mine().recent;
-    auto* const in = store_.domain().quick_slot(mine);
+    const reclaim_domain& domain = store_.domain();
+    auto* const in = domain.quick_slot(mine);
     if (in == nullptr) [[unlikely]]
       return guard(*this, store_.show_elsewhere());
-    return guard(*this, store_.show(*in, mine, mine.last));
+    return guard(*this, store_.show(*in, &domain, mine, mine.last));
   }
 
   /// A handle for hot loops. O(readers); make it once, not for each read. Throws std::bad_alloc.
@@ -285,15 +286,13 @@ class snapshot_cell<T>::guard {
  public:
   guard(guard&& other) noexcept
       : used_(std::move(other.used_)),
-        node_(std::exchange(other.node_, nullptr)),
-        value_(std::exchange(other.value_, nullptr)),
-        slot_(std::exchange(other.slot_, nullptr)) {}
+        shown_(std::exchange(other.shown_, {})),
+        value_(std::exchange(other.value_, nullptr)) {}
   guard& operator=(guard&& other) noexcept {
     guard taken(std::move(other));
     std::swap(used_, taken.used_);
-    std::swap(node_, taken.node_);
+    std::swap(shown_, taken.shown_);
     std::swap(value_, taken.value_);
-    std::swap(slot_, taken.slot_);
     return *this;
   }
   [[gnu::always_inline]] ~guard() { let_go(); }
@@ -306,28 +305,26 @@ class snapshot_cell<T>::guard {
     return value_;
   }
   /// 0 on a guard that was moved from.
-  [[nodiscard]] std::uint64_t version() const noexcept { return node_ ? node_->version() : 0; }
+  [[nodiscard]] std::uint64_t version() const noexcept {
+    return shown_.what ? shown_.what->version() : 0;
+  }
 
  private:
   friend class snapshot_cell;
   guard(const snapshot_cell& cell, shown version) noexcept
-      : used_(cell.witness()),
-        node_(version.what),
-        value_(version.what->value()),
-        slot_(version.in) {}
+      : used_(cell.witness()), shown_(version), value_(version.what->value()) {}
 
   [[gnu::always_inline]] void let_go() noexcept {
-    if (slot_ != nullptr) {
-      detail::reader_record::clear(*slot_);
-    } else if (node_ != nullptr) {
-      node::release(node_);
+    if (shown_.in != nullptr) {
+      detail::reader_record::clear(*shown_.in, shown_.free);
+    } else if (shown_.what != nullptr) {
+      node::release(shown_.what);
     }
   }
 
   use_mark used_;
-  node* node_;
+  shown shown_;
   const T* value_;
-  detail::reader_record::slot* slot_;  // shows node_; null: the guard has a hold on it
 };
 
 /// Remembers the version it saw last and asks the cell only for a newer one. One thread at a time.
@@ -337,8 +334,8 @@ class snapshot_cell<T>::cached_reader {
  public:
   cached_reader(cached_reader&& other) noexcept
       : cell_(other.cell_),
+        domain_(other.domain_),
         record_(std::exchange(other.record_, nullptr)),
-        quick_(other.quick_),
         used_(std::move(other.used_)),
         held_(std::exchange(other.held_, nullptr)),
         value_(std::exchange(other.value_, nullptr)),
@@ -346,9 +343,9 @@ class snapshot_cell<T>::cached_reader {
   cached_reader& operator=(cached_reader&& other) noexcept {
     cached_reader taken(std::move(other));
     std::swap(cell_, taken.cell_);
+    std::swap(domain_, taken.domain_);
     std::swap(used_, taken.used_);
     std::swap(record_, taken.record_);
-    std::swap(quick_, taken.quick_);
     std::swap(held_, taken.held_);
     std::swap(value_, taken.value_);
     std::swap(last_, taken.last_);
@@ -374,9 +371,10 @@ class snapshot_cell<T>::cached_reader {
   /// As the cell's load(), for less: the reader knows where to look. What get() gave stays.
   [[nodiscard]] guard load() noexcept {
     VELTRIX_ASSERT(record_ != nullptr, "a snapshot_cell reader was used after it was moved");
-    if (!detail::reader_record::is_free(*quick_)) [[unlikely]]
+    detail::reader_record::slot& mine = record_->shown[1];
+    if (!detail::reader_record::is_quick(mine, domain_)) [[unlikely]]
       return guard(*cell_, cell_->store_.show_elsewhere());
-    return guard(*cell_, cell_->store_.show(*quick_, *record_, last_));
+    return guard(*cell_, cell_->store_.show(mine, domain_, *record_, last_));
   }
 
   /// Of the version that get() returned last; 0 if none is held.
@@ -392,8 +390,8 @@ class snapshot_cell<T>::cached_reader {
   friend class snapshot_cell;
   explicit cached_reader(const snapshot_cell& cell)
       : cell_(&cell),
+        domain_(&cell.store_.domain()),
         record_(cell.store_.domain().claim_for_object()),
-        quick_(&record_->second()),
         used_(cell.witness()) {}
 
   void keep(node* version) noexcept {
@@ -402,10 +400,10 @@ class snapshot_cell<T>::cached_reader {
   }
 
   const snapshot_cell* cell_;
+  const reclaim_domain* domain_;  // the cell's
   // Its first slot shows held_, the second is for load(). Stands before used_: what may throw
   // comes first, so that nothing needs to be undone and compilers keep the reader in registers.
   detail::reader_record* record_;
-  detail::reader_record::slot* quick_;  // the second slot, if it needs no fence; else no_slot
   use_mark used_;
   node* held_ = nullptr;
   const T* value_ = nullptr;

@@ -22,7 +22,7 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// Two free slots of one record.
+/// Two free slots of one record, and what they hold while free.
 struct look_slots {
   using slot = reader_record::slot;
 
@@ -35,33 +35,35 @@ struct look_slots {
   template <bool TableAlone>
   [[nodiscard, gnu::always_inline]] static look_slots quick(reclaim_domain& domain) noexcept {
     reader_record& mine = *reader_place::mine().recent;
-    const bool free = mine.quick == &domain && reader_record::is_free(mine.shown[table_at]) &&
-                      (TableAlone || reader_record::is_free(mine.shown[node_at]));
-    return free ? look_slots{&mine.shown[table_at], &mine.shown[node_at]} : look_slots{};
+    const bool quick = reader_record::is_quick(mine.shown[table_at], &domain) &&
+                       (TableAlone || reader_record::is_quick(mine.shown[node_at], &domain));
+    return quick ? look_slots{&mine.shown[table_at], &mine.shown[node_at], &domain} : look_slots{};
   }
 
   [[nodiscard]] bool usable() const noexcept { return table != nullptr; }
 
   slot* table = nullptr;
   slot* node = nullptr;
+  const void* free = nullptr;
 };
 
 /// Any two slots: of the thread, or of a record that is borrowed for as long as this lives.
 class other_look_slots {
  public:
   explicit other_look_slots(reclaim_domain& domain) noexcept {
+    found_.free = domain.free_word();
     if (reader_record* const mine = domain.record_of_this_thread()) {
       // The last one for the node, as above: a guard that keeps it leaves the table's slot free.
       for (std::size_t i = reader_record::lasting_slots; i-- != 0 && !found_.usable();) {
-        if (!reader_record::is_free(mine->shown[i])) continue;
+        if (!reader_record::is_free(mine->shown[i], &domain)) continue;
         (found_.node == nullptr ? found_.node : found_.table) = &mine->shown[i];
       }
       if (found_.usable()) return;
     }
-    found_ = {};
     borrowed_ = domain.claim(record_owner::an_object);
     if (borrowed_ == nullptr) return;
-    found_ = {&borrowed_->shown[look_slots::table_at], &borrowed_->shown[look_slots::node_at]};
+    found_.table = &borrowed_->shown[look_slots::table_at];
+    found_.node = &borrowed_->shown[look_slots::node_at];
   }
   other_look_slots(const other_look_slots&) = delete;
   other_look_slots& operator=(const other_look_slots&) = delete;
@@ -81,13 +83,14 @@ class other_look_slots {
 /// While it lives, a slot may show something; its end clears it.
 class shown_here {
  public:
-  explicit shown_here(look_slots::slot& in) noexcept : in_(in) {}
+  shown_here(look_slots::slot& in, const void* free) noexcept : in_(in), free_(free) {}
   shown_here(const shown_here&) = delete;
   shown_here& operator=(const shown_here&) = delete;
-  [[gnu::always_inline]] ~shown_here() { reader_record::clear(in_); }
+  [[gnu::always_inline]] ~shown_here() { reader_record::clear(in_, free_); }
 
  private:
   look_slots::slot& in_;
+  const void* const free_;
 };
 
 }  // namespace detail

@@ -73,7 +73,7 @@ class map_pin {
   {
     if (kept_.held == nullptr) return;
     kept_.held->hold();
-    reader_record::clear(*std::exchange(kept_.shown_in, nullptr));
+    reader_record::clear(*std::exchange(kept_.shown_in, nullptr), store_->domain.free_word());
   }
   void reset() noexcept {
     if constexpr (in_words) {
@@ -81,7 +81,7 @@ class map_pin {
     } else {
       const held_node old = std::exchange(kept_, {});
       if (old.shown_in != nullptr) {
-        reader_record::clear(*old.shown_in);
+        reader_record::clear(*old.shown_in, store_->domain.free_word());
       } else if (old.held != nullptr) {
         store_->let_go(*old.held);
       }

@@ -58,7 +58,7 @@ struct map_search {
                                           const Matches matches, hit& seen)
     requires(in_words)
   {
-    const shown_here at_end(*slots.table);
+    const shown_here at_end(*slots.table, slots.free);
     const std::uint64_t emptied = emptied_so_far(home);
     const table now = show_table(home, *slots.table, mode);
     if (now.none()) return false;
@@ -84,7 +84,7 @@ struct map_search {
                                            const Matches matches)
     requires(!in_words)
   {
-    const shown_here at_end(*slots.table);
+    const shown_here at_end(*slots.table, slots.free);
     const table now = show_table(home, *slots.table, mode);
     if (now.none()) return nullptr;
     const auto first = now.look_first(hash);

@@ -31,9 +31,12 @@ using stamp = std::uint64_t;
 /// Of what has no place in such an order; below all others.
 inline constexpr stamp no_stamp = 0;
 
-/// I1: only the owner writes a pointer into a slot, and only into an empty one; whoever holds what
-///     is shown there clears it, be it another thread.
-/// I2: a record is claimed only while all its slots are empty. A guard that outlives the thread it
+/// A free slot holds null or, where a compiler barrier is fence enough for a reader, the address of
+/// its domain: one comparison says that a slot is free, needs no fence, and is of that domain.
+///
+/// I1: only the owner writes a pointer into a slot, and only into a free one; whoever holds what is
+///     shown there clears it, be it another thread.
+/// I2: a record is claimed only while all its slots are free. A guard that outlives the thread it
 ///     was made in keeps that thread's record out of use, and what it shows stays protected.
 /// I3: `reached` is the stamp of an object that an owner of the record found in force; all that the
 ///     record shows from then on was found in force no earlier. See proven_garbage.hpp.
@@ -44,11 +47,9 @@ struct alignas(cache_line) reader_record {
   static constexpr std::size_t slots = sync::repeatable ? 3 : 5;
   static constexpr std::size_t lasting_slots = slots - 1;
 
-  /// The registry, if in it a compiler barrier is fence enough for a reader; else null.
-  const void* quick = nullptr;  // owner only
-  std::array<slot, slots> shown{};
   sync::atomic<stamp> reached{no_stamp};  // owner writes, see I3
-  const void* last = nullptr;             // owner only, for note()
+  std::array<slot, slots> shown{};
+  const void* last = nullptr;  // owner only, for note()
 
   alignas(cache_line) sync::atomic<record_owner> owner{record_owner::nobody};
   sync::atomic<long> thread{0};        // relaxed: for statistics and forks; the kernel's number
@@ -56,12 +57,10 @@ struct alignas(cache_line) reader_record {
   reader_record* of_thread = nullptr;  // owner only: the thread's next record, of another registry
   reader_record* next = nullptr;       // constant once listed
 
-  /// The second slot, if a guard may use it and needs no fence; else one that is never free.
-  [[nodiscard]] slot& second() noexcept;
   /// A slot that a guard may keep for long; null when all are in use.
   [[nodiscard]] slot* lasting() noexcept {
     for (std::size_t i = 0; i < lasting_slots; ++i) {
-      if (is_free(shown[i])) return &shown[i];
+      if (is_free(shown[i], registry)) return &shown[i];
     }
     return nullptr;
   }
@@ -79,31 +78,44 @@ struct alignas(cache_line) reader_record {
     reached.store(found.order(), sync::release);
   }
 
-  static void clear(slot& used) noexcept {
+  /// @param free  what the slot holds from here on: reclaim_domain::free_word(), or null, after
+  ///   which a reader takes the long way to that slot
+  static void clear(slot& used, const void* free = nullptr) noexcept {
     // (2) release-store; pairs with acquire-load (1), acquire-load of reclaim_domain.hpp (3).
     // Publishes: that the holder has done with what the slot showed.
-    used.store(nullptr, sync::release);
+    used.store(free, sync::release);
   }
 
-  [[nodiscard]] static bool is_free(const slot& asked) noexcept {
+  /// What `asked` shows; null or its domain if it is free.
+  [[nodiscard]] static const void* look(const slot& asked) noexcept {
     // (1) acquire-load; pairs with release-store (2). Orders: what the last holder did with the
     // pointer, before the slot is seen to be free and shows another one.
-    return asked.load(sync::acquire) == nullptr;
+    return asked.load(sync::acquire);
   }
-  [[nodiscard]] bool unused() const noexcept {
+  [[nodiscard]] static bool is_free(const slot& asked, const void* domain) noexcept {
+    const void* const seen = look(asked);
+    return seen == nullptr || seen == domain;
+  }
+  /// Whether a guard may use `asked` and needs no fence, if it is a lasting slot of `domain`; no
+  /// slot of another is.
+  [[nodiscard]] static bool is_quick(const slot& asked, const void* domain) noexcept {
+    return look(asked) == domain;
+  }
+  [[nodiscard]] bool unused(const void* domain) const noexcept {
     for (const slot& each : shown) {
-      if (!is_free(each)) return false;
+      if (!is_free(each, domain)) return false;
     }
     return true;
   }
 
-  [[nodiscard]] bool claim(record_owner by) noexcept {
+  /// @param domain  whose record it is
+  [[nodiscard]] bool claim(record_owner by, const void* domain) noexcept {
     // relaxed: a glance; (4) decides
-    if (owner.load(sync::relaxed) != record_owner::nobody || !unused()) return false;
+    if (owner.load(sync::relaxed) != record_owner::nobody || !unused(domain)) return false;
     record_owner free = record_owner::nobody;
     // (4) acquire-cas; pairs with release-store (5). Sees: what the last owner left behind.
     if (!owner.compare_exchange_strong(free, by, sync::acquire, sync::relaxed)) return false;
-    if (!unused()) {  // meanwhile it had another owner, who left a guard behind
+    if (!unused(domain)) {  // meanwhile it had another owner, who left a guard behind
       give_back();
       return false;
     }
@@ -112,7 +124,6 @@ struct alignas(cache_line) reader_record {
   }
 
   void give_back() noexcept {
-    quick = nullptr;
     // (5) release-store; pairs with acquire-cas (4), acquire-load of reclaim_domain.hpp (11).
     // Publishes: the record as its owner leaves it.
     owner.store(record_owner::nobody, sync::release);
@@ -121,12 +132,6 @@ struct alignas(cache_line) reader_record {
 
 /// Stands for the record of a thread that has none.
 inline reader_record no_record{};
-/// Stands for a slot where there is none to be had: it is never free.
-inline reader_record::slot no_slot{&no_record};
-
-inline reader_record::slot& reader_record::second() noexcept {
-  return quick != nullptr && lasting_slots > 1 ? shown[1] : no_slot;
-}
 
 /// Where the calling thread finds its records. Without a destructor, so that it can be asked until
 /// the thread is gone.

@@ -151,11 +151,14 @@ class reclaim_domain {
   /// instructions, wait-free.
   [[nodiscard]] detail::reader_record::slot* quick_slot(
       detail::reader_record& mine) const noexcept {
-    if (mine.quick != this) return nullptr;
-    if (detail::reader_record::is_free(mine.shown[0])) [[likely]]
+    if (detail::reader_record::is_quick(mine.shown[0], this)) [[likely]]
       return &mine.shown[0];
-    detail::reader_record::slot& second = mine.second();
-    return detail::reader_record::is_free(second) ? &second : nullptr;
+    return detail::reader_record::is_quick(mine.shown[1], this) ? &mine.shown[1] : nullptr;
+  }
+
+  /// What a free slot holds that may last: this domain, if its readers need no fence; else null.
+  [[nodiscard]] const void* free_word() noexcept {
+    return mode() == detail::sync::fence_mode::membarrier ? this : nullptr;
   }
 
   /// The calling thread's record, claimed at its first use. Null where the thread is ending and
@@ -194,13 +197,13 @@ class reclaim_domain {
   /// Calls `each(const void*)` for every pointer that a reader shows, some of them repeatedly.
   template <class Each>
   void for_each_shown(Each each) const noexcept {
-    for_each_record([&each](const detail::reader_record& record) {
+    for_each_record([this, &each](const detail::reader_record& record) {
       for (const auto& slot : record.shown) {
         // (3) acquire-load; pairs with release-store (1), release-store of
         // reader_record.hpp (2). Sees: that whoever showed another pointer here before has
         // done with it.
         const void* const shown = slot.load(detail::sync::acquire);
-        if (shown != nullptr) each(shown);
+        if (shown != nullptr && shown != this) each(shown);
       }
     });
   }
@@ -310,12 +313,13 @@ inline void reclaim_domain::count_begun(std::size_t at_least) noexcept {
   }
 }
 
-/// What a new owner needs to know.
+/// What a new owner needs to know, and its slots as they are when free.
 inline detail::reader_record* reclaim_domain::ready(detail::reader_record& claimed) noexcept {
   // Puts the claim before what the owner loads: reached_by_all() counts on it.
   detail::sync::full_fence();
   claimed.registry = this;
-  claimed.quick = mode() == detail::sync::fence_mode::membarrier ? this : nullptr;
+  for (std::size_t i = 0; i < detail::reader_record::lasting_slots; ++i)
+    detail::reader_record::clear(claimed.shown[i], free_word());
   claimed.of_thread = nullptr;
   claimed.last = nullptr;
   return &claimed;
@@ -324,17 +328,17 @@ inline detail::reader_record* reclaim_domain::ready(detail::reader_record& claim
 inline detail::reader_record* reclaim_domain::claim(detail::record_owner by) noexcept {
   enlist();
   for (std::size_t i = 0; i < own_records; ++i) {
-    if (!first_[i].claim(by)) continue;
+    if (!first_[i].claim(by, this)) continue;
     count_begun(i + 1);
     return ready(first_[i]);
   }
   // (6) acquire-load; pairs with release-cas (5). Sees: the record as it was made.
   auto* more = more_.load(detail::sync::acquire);
   for (auto* each = more; each != nullptr; each = each->next) {
-    if (each->claim(by)) return ready(*each);
+    if (each->claim(by, this)) return ready(*each);
   }
   auto* const made = new (std::nothrow) detail::reader_record;
-  if (made == nullptr || !made->claim(by)) return nullptr;
+  if (made == nullptr || !made->claim(by, this)) return nullptr;
   made->next = more;
   // (5) release-cas; pairs with acquire-load (4), acquire-load (6). Publishes: the record.
   while (!more_.compare_exchange_weak(made->next, made, detail::sync::release,
@@ -391,7 +395,7 @@ inline detail::stamp reclaim_domain::reached_by_all(detail::stamp first,
 
 // --- fork ----------------------------------------------------------------------------------------
 // The child has one thread, which keeps its records. Those of others are free there once their
-// slots are empty; what a slot shows stays protected, as the guard may have moved to the thread
+// slots are; what a slot shows stays protected, as the guard may have moved to the thread
 // that lives on. The number of a record's thread says whose it is: a thread's own list of records
 // does not, where several shared libraries have a list each.
 

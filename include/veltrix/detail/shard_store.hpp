@@ -142,7 +142,7 @@ class shard_store {
   {
     const look_slots mine = look_slots::quick<true>(domain);
     if (!mine.usable()) return;
-    const shown_here at_end(*mine.table);
+    const shown_here at_end(*mine.table, mine.free);
     const table now = search::show_table(shard_of(hash), *mine.table, sync::fence_mode::membarrier);
     if (now.none()) return;
     const auto first = now.look_first(hash);
@@ -377,7 +377,7 @@ class shard_store {
       if (!search::find(shard_of(hash), slots, mode, hash, matches, seen)) return false;
       found(word_copy<Key>::back(seen.key), word_copy<Value>::back(seen.value));
     } else {
-      const shown_here at_end(*slots.node);
+      const shown_here at_end(*slots.node, slots.free);
       const node* const seen = search::find(shard_of(hash), slots, mode, hash, matches);
       if (seen == nullptr) return false;
       found(seen->entry.first, seen->entry.second);
@@ -539,7 +539,7 @@ class shard_store {
   {
     const other_look_slots slots(domain);
     if (!slots.found().usable()) return false;
-    const shown_here at_end(*slots.found().table);
+    const shown_here at_end(*slots.found().table, slots.found().free);
     // (1) acquire-load; pairs with release-store of map_tables.hpp (1). Sees: that the slots
     // emptied so far have no tag.
     const std::uint64_t emptied = home.emptied.load(sync::acquire);

@@ -65,18 +65,22 @@ class snapshot_store {
 
   [[nodiscard]] reclaim_domain& domain() const noexcept { return *domain_; }
 
-  /// A version and the slot that shows it; no slot: whoever has this has a hold on the version.
+  /// A version and the slot that shows it, with what that holds while free; no slot: whoever has
+  /// this has a hold on the version.
   struct shown {
     node* what;
     slot* in;
+    const void* free;
   };
 
   /// The version in force, shown in `mine`, which needs no fence.
+  /// @param free  what `mine` holds: the domain
   /// @param last  what `of` found before, see reader_record::note()
-  [[nodiscard]] shown show(slot& mine, reader_record& of, const void*& last) const noexcept {
+  [[nodiscard]] shown show(slot& mine, const void* free, reader_record& of,
+                           const void*& last) const noexcept {
     node* const found = detail::show(current_, mine, sync::fence_mode::membarrier);
     of.note(*found, last);
-    return {found, &mine};
+    return {found, &mine, free};
   }
   /// The same in any slot.
   [[nodiscard, gnu::noinline]] node* show_anew(slot& mine, reader_record& of) const noexcept {
@@ -88,7 +92,8 @@ class snapshot_store {
   [[nodiscard, gnu::noinline]] shown show_elsewhere() const noexcept {
     reader_record* const mine = domain().record_of_this_thread();
     slot* const free = mine == nullptr ? nullptr : mine->lasting();
-    return free == nullptr ? shown{hold().take(), nullptr} : shown{show_anew(*free, *mine), free};
+    if (free == nullptr) return {hold().take(), nullptr, nullptr};
+    return {show_anew(*free, *mine), free, domain().free_word()};
   }
 
   /// The version in force, held: for a reader that has no slot to spare.
