@@ -22,6 +22,7 @@
 
 #include "../reclaim.hpp"
 #include "../stop_token.hpp"
+#include "park_lock.hpp"
 #include "proven_garbage.hpp"
 #include "reader_record.hpp"
 #include "snapshot_node.hpp"
@@ -37,7 +38,7 @@ namespace detail {
 /// replaces is kept, or retired until no reader shows it.
 ///
 /// I1: after begin(), current_ is never null.
-/// I2: while mutex_ is free, newest_ is the version of current_, and the history holds the versions
+/// I2: while lock_ is free, newest_ is the version of current_, and the history holds the versions
 ///     before it, without gaps, at most history_ of them.
 template <class T>
 class snapshot_store {
@@ -131,7 +132,7 @@ class snapshot_store {
     std::uint64_t version = 0;
     bool wake = false;
     {
-      const lock_guard lock(mutex_);
+      const write_lock lock(*this);
       if (expected && *expected != newest_) return 0;
       newest_ = version = newest_ + 1;
       node& replaced = *in_force();
@@ -145,7 +146,11 @@ class snapshot_store {
       spares_.lay_ready();
       wake = waiters_ != 0;
     }
-    if (wake) grew_.notify_all();
+    if (wake) {
+      // Whoever found the version too old is in its wait, or has not yet got the mutex.
+      { const sync::lock_guard<sync::mutex> lock(waiting_); }
+      grew_.notify_all();
+    }
     keep_memory(end(dead));
     return version;
   }
@@ -154,7 +159,7 @@ class snapshot_store {
   void collect() noexcept {
     remains dead;  // ends outside the lock
     {
-      const lock_guard lock(mutex_);
+      const write_lock lock(*this);
       dead.nodes = garbage_.collect(sync::coarse_now());
       dead.memory = spares_.take_all();
       since_look_ = 0;
@@ -167,13 +172,13 @@ class snapshot_store {
   /// The version in force, held. Under the lock: a version installed later finds what the caller
   /// did before.
   [[nodiscard]] ref newest() const noexcept {
-    const lock_guard lock(mutex_);
+    const write_lock lock(*this);
     return ref::to(*in_force());
   }
 
   /// A kept version, or none.
   [[nodiscard]] ref find(std::uint64_t version) const noexcept {
-    const lock_guard lock(mutex_);
+    const write_lock lock(*this);
     node* found = oldest_;
     while (found != nullptr && found->version() != version)
       found = found->newer();
@@ -186,7 +191,7 @@ class snapshot_store {
     std::vector<ref> found;
     for (std::size_t wanted = 0;;) {
       found.reserve(wanted);  // outside the lock, for as many as there were
-      const lock_guard lock(mutex_);
+      const write_lock lock(*this);
       wanted = std::min(count, 1 + kept_);
       if (found.capacity() < wanted) continue;
       if (wanted == 0) return found;
@@ -209,19 +214,36 @@ class snapshot_store {
   std::uint64_t wait_until_version(std::uint64_t wanted,
                                    std::chrono::steady_clock::time_point deadline,
                                    const stop_token& token) const {
-    sync::unique_lock<sync::mutex> lock(mutex_);
-    ++waiters_;
-    const one_waiter_less at_end{waiters_};
+    std::uint64_t found = 0;
+    const one_waiter counted(*this);  // before it looks: who installs later wakes it
+    sync::unique_lock<sync::mutex> lock(waiting_);
     // woken by install(), after it wrote newest_; by the token; by the deadline
-    wait_until(lock, grew_, deadline, token, [&] { return newest_ >= wanted; });
-    return newest_;
+    wait_until(lock, grew_, deadline, token, [&] {
+      const write_lock look(*this);
+      return (found = newest_) >= wanted;
+    });
+    return found;
   }
 
   /// Values not yet destroyed, whoever holds them.
   [[nodiscard]] std::size_t alive() const noexcept { return census_->alive(); }
 
  private:
-  using lock_guard = sync::lock_guard<sync::mutex>;
+  /// Holds lock_.
+  class write_lock {
+   public:
+    explicit write_lock(const snapshot_store& store) noexcept : store_(store) {
+      const std::uintptr_t me = park_lock::me();
+      if (!store_.lock_.try_lock(me)) [[unlikely]]
+        store_.lock_.lock_slowly(me, store_.lot_);
+    }
+    ~write_lock() { store_.lock_.unlock(store_.lot_); }
+    write_lock(const write_lock&) = delete;
+    write_lock& operator=(const write_lock&) = delete;
+
+   private:
+    const snapshot_store& store_;
+  };
   /// Where the store itself ends; else it takes the nodes out of a batch one by one.
   struct release_hold {
     void operator()(node* each) const noexcept { node::release(each); }
@@ -234,9 +256,19 @@ class snapshot_store {
     batch nodes;
     memory_chain<node> memory;
   };
-  struct one_waiter_less {
-    std::size_t& waiters;
-    ~one_waiter_less() { --waiters; }
+  struct one_waiter {
+    explicit one_waiter(const snapshot_store& waited_for) noexcept : store(waited_for) {
+      const write_lock lock(store);
+      ++store.waiters_;
+    }
+    ~one_waiter() {
+      const write_lock lock(store);
+      --store.waiters_;
+    }
+    one_waiter(const one_waiter&) = delete;
+    one_waiter& operator=(const one_waiter&) = delete;
+
+    const snapshot_store& store;
   };
   struct close_census {
     void operator()(value_census* census) const noexcept { census->close(); }
@@ -246,12 +278,12 @@ class snapshot_store {
     return detail::show(current_, mine, domain().mode());
   }
 
-  /// Under mutex_.
+  /// Under lock_.
   node* in_force() const noexcept {
-    return current_.load(sync::relaxed);  // relaxed: written under mutex_
+    return current_.load(sync::relaxed);  // relaxed: written under lock_
   }
 
-  /// Puts `replaced` into the history. Result: what has no place there, or null. Under mutex_.
+  /// Puts `replaced` into the history. Result: what has no place there, or null. Under lock_.
   node* keep(node& replaced) noexcept {
     if (history_ == 0) return &replaced;
     if (oldest_ == nullptr) {
@@ -270,7 +302,7 @@ class snapshot_store {
     return taken;
   }
 
-  /// Finds what no reader shows, if it is time to look. Under mutex_.
+  /// Finds what no reader shows, if it is time to look. Under lock_.
   void retire(node& left, remains& dead) noexcept {
     // The time is not asked for in the midst of a burst: a writer that is slow after one looks with
     // its eighth store at the latest, and then with each.
@@ -300,18 +332,20 @@ class snapshot_store {
   /// Keeps the memory of what were many, for the next ones. With no lock held.
   void keep_memory(memory_chain<node> left) noexcept {
     if (left.length() < few || spares_.most() == 0) return;
-    const lock_guard lock(mutex_);
+    const write_lock lock(*this);
     spares_.keep(left);
     spares_.lay_ready();
   }
 
   // What readers look at, on a line of its own: it changes with a version only.
-  alignas(cache_line) sync::atomic<node*> current_{nullptr};  // written under mutex_
+  alignas(cache_line) sync::atomic<node*> current_{nullptr};  // written under lock_
   reclaim_domain* const domain_ = &reclaim_domain::shared();
 
   alignas(cache_line) const std::size_t history_;
   const std::unique_ptr<value_census, close_census> census_;
-  mutable sync::mutex mutex_;              // guards all below, and writes of current_
+  mutable park_lock lock_;                    // guards all below but the next three; and current_
+  mutable parking_lot lot_{domain_->mode()};  // where writers sleep that wait for lock_
+  mutable sync::mutex waiting_;  // guards nothing but the way into grew_; taken before lock_
   mutable sync::condition_variable grew_;  // newest_ grew
   mutable std::size_t waiters_ = 0;        // in grew_, or about to be
   sync::var<std::uint64_t> newest_{std::uint64_t{1}};
