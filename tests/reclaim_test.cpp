@@ -165,7 +165,7 @@ TEST_CASE("reclaim retire_list holds at most twice what readers showed at the la
   CHECK(garbage.pending() == 100);
   CHECK(ended.size() == 100);
   for (auto* const slot : slots)
-    reader_record::clear(*slot);
+    reader_record::clear(*slot, one_domain.free_word());
   static_cast<void>(garbage.collect(noon));
   CHECK(garbage.pending() == 0);
   CHECK(ended.size() == 200);
@@ -187,14 +187,15 @@ TEST_CASE("reclaim retire_list frees in the order of retiring, around those that
     }
     static_cast<void>(garbage.collect(noon));
     CHECK(ended == numbers{1, 2, 4, 5, 7, 8});
-    reader_record::clear(*slots[1]);
-    reader_record::clear(*slots[3]);  // the last of the list: what comes next is linked to 6
+    reader_record::clear(*slots[1], one_domain.free_word());
+    reader_record::clear(
+        *slots[3], one_domain.free_word());  // the last of the list: what comes next is linked to 6
     static_cast<void>(garbage.collect(noon));
     CHECK(ended == numbers{1, 2, 4, 5, 7, 8, 3, 9});
     static_cast<void>(garbage.retire(*new node(10, ended), noon));
     CHECK(garbage.pending() == 3);
-    reader_record::clear(*slots[0]);
-    reader_record::clear(*slots[2]);
+    reader_record::clear(*slots[0], one_domain.free_word());
+    reader_record::clear(*slots[2], one_domain.free_word());
   }
   CHECK(ended == numbers{1, 2, 4, 5, 7, 8, 3, 9, 0, 6, 10});
 }
@@ -212,7 +213,7 @@ TEST_CASE("reclaim retire_list spares each of three hundred objects that are sho
   CHECK(garbage.collect(noon).empty());
   CHECK(ended.empty());
   for (own_record& each : readers)
-    reader_record::clear((*each).shown[0]);
+    reader_record::clear((*each).shown[0], one_domain.free_word());
   CHECK_FALSE(garbage.collect(noon).empty());
   CHECK(ended.size() == 300);
 }
@@ -240,7 +241,7 @@ TEST_CASE("reclaim retire_list is not moved by what is shown of another list") {
   static_cast<void>(garbage.collect(noon));
   static_cast<void>(others.collect(noon));
   CHECK(ended == numbers{2});
-  reader_record::clear(slot);
+  reader_record::clear(slot, one_domain.free_word());
 }
 
 TEST_CASE("reclaim batch disposes once, in whoever holds it at its end") {
@@ -299,7 +300,7 @@ TEST_CASE("reclaim show keeps an object until its slot is let go") {
   CHECK(garbage.pending() == 1);
   CHECK(ended.empty());
   CHECK(object->number == 1);
-  reader_record::clear(*slot);
+  reader_record::clear(*slot, one_domain.free_word());
   CHECK(veltrix::detail::show(current, *slot, one_domain.mode()) == nullptr);
   CHECK(mine->unused(&one_domain));  // null shows nothing
   static_cast<void>(garbage.collect(noon));
@@ -315,9 +316,9 @@ TEST_CASE("reclaim protects one object for as long as any of its slots shows it"
   auto& a = show_in(*first, *object, one_domain);
   auto& b = show_in(*second, *object, one_domain);
   static_cast<void>(garbage.retire(*object, noon));
-  reader_record::clear(a);
+  reader_record::clear(a, one_domain.free_word());
   CHECK(garbage.collect(noon).empty());
-  reader_record::clear(b);
+  reader_record::clear(b, one_domain.free_word());
   CHECK_FALSE(garbage.collect(noon).empty());
 }
 
@@ -352,7 +353,7 @@ TEST_CASE("reclaim random slots and lists agree with a plain model") {
       case 1:
         if (model_shown.empty()) break;
         std::swap(model_shown[random.below(model_shown.size())], model_shown.back());
-        reader_record::clear(*model_shown.back().slot);
+        reader_record::clear(*model_shown.back().slot, one_domain.free_word());
         model_shown.pop_back();
         break;
       default: {
@@ -377,7 +378,7 @@ TEST_CASE("reclaim random slots and lists agree with a plain model") {
     REQUIRE(garbage.pending() == model_waiting.size());
   }
   for (const shown& each : model_shown)
-    reader_record::clear(*each.slot);
+    reader_record::clear(*each.slot, one_domain.free_word());
   delete current;
 }
 
@@ -392,7 +393,7 @@ TEST_CASE("reclaim record offers four lasting slots and keeps one for a moment")
   CHECK((*record).lasting() == nullptr);
   CHECK_FALSE(slots.contains(&(*record).momentary()));
   for (auto* const slot : slots)
-    reader_record::clear(*slot);
+    reader_record::clear(*slot, one_domain.free_word());
   CHECK((*record).unused(&one_domain));
 }
 
@@ -412,7 +413,7 @@ TEST_CASE("reclaim gives a record with a slot in use to nobody") {
     REQUIRE(&*taken.back() != left);
   }
   taken.clear();
-  reader_record::clear(*slot);
+  reader_record::clear(*slot, other_domain.free_word());
   bool found = false;
   for (int i = 0; i < 41; ++i) {
     taken.emplace_back(other_domain);
@@ -487,7 +488,7 @@ TEST_CASE("reclaim domain does not look at the slots of another") {
   static_cast<void>(garbage.retire(*object, noon));
   static_cast<void>(garbage.collect(noon));
   CHECK(ended == numbers{1});
-  reader_record::clear(slot);
+  reader_record::clear(slot, other_domain.free_word());
 }
 
 // --- statistics ----------------------------------------------------------------------------------
@@ -517,7 +518,7 @@ TEST_CASE("reclaim stats counts what is retired, freed and pending over the list
     CHECK(now.retired == before.retired + 7);
     CHECK(now.freed == before.freed + 3);
     CHECK(now.pending == 4);
-    reader_record::clear(slot);
+    reader_record::clear(slot, one_domain.free_word());
   }
   const auto after = one_domain.stats();
   CHECK(after.retired == before.retired);
@@ -541,7 +542,7 @@ TEST_CASE("reclaim stats names the thread that holds the oldest object, and sinc
       auto& slot = show_in(*one_domain.record_of_this_thread(), *what, one_domain);
       if (what == old) number = veltrix::detail::sync::this_thread_number();
       stand();
-      reader_record::clear(slot);
+      reader_record::clear(slot, one_domain.free_word());
     });
   };
   hold(younger);
@@ -577,12 +578,12 @@ TEST_CASE("reclaim stats finds the oldest object still shown when another list's
   CHECK(first.collect(now).empty());
   CHECK(second.collect(now).empty());
   CHECK(one_domain.stats().oldest_pin >= 50s);
-  reader_record::clear(a);
+  reader_record::clear(a, one_domain.free_word());
   const auto left = one_domain.stats();
   CHECK(left.oldest_pin >= 2s);
   CHECK(left.oldest_pin < 50s);
   CHECK(left.oldest_pin_thread == veltrix::detail::sync::this_thread_number());
-  reader_record::clear(b);
+  reader_record::clear(b, one_domain.free_word());
 }
 
 // --- guards of a cell ----------------------------------------------------------------------------

@@ -383,7 +383,8 @@ class snapshot_cell<T>::cached_reader {
   void release() noexcept {
     held_ = nullptr;
     value_ = nullptr;
-    if (record_ != nullptr) detail::reader_record::clear(record_->shown[0]);
+    if (record_ == nullptr) return;
+    detail::reader_record::clear(record_->shown[0], domain_->free_word());
   }
 
  private:
@@ -400,7 +401,7 @@ class snapshot_cell<T>::cached_reader {
   }
 
   const snapshot_cell* cell_;
-  const reclaim_domain* domain_;  // the cell's
+  reclaim_domain* domain_;  // the cell's
   // Its first slot shows held_, the second is for load(). Stands before used_: what may throw
   // comes first, so that nothing needs to be undone and compilers keep the reader in registers.
   detail::reader_record* record_;

@@ -237,7 +237,7 @@ TEST_CASE("snapshot_cell model: a version once seen is there to be read") {
 
 TEST_CASE("snapshot_cell model: no update is lost, and one conditional publish wins") {
   check_exhausted(
-      "snapshot_cell update", explore(to(3), [] {
+      "snapshot_cell update", explore(to(2), [] {
         cell shared(std::in_place, 0);
         const auto add = [&] {
           require(bool(shared.update([](const config& old) { return config(old.whole() + 1); })),
@@ -246,7 +246,7 @@ TEST_CASE("snapshot_cell model: no update is lost, and one conditional publish w
         together(add, add);
         require(shared.load()->whole() == 2, "both updates are in");
       }));
-  check_exhausted("snapshot_cell publish_if", explore(to(3), [] {
+  check_exhausted("snapshot_cell publish_if", explore(to(2), [] {
                     cell shared(std::in_place, 0);
                     bool left = false, right = false;
                     together([&] { left = bool(shared.publish_if(1, config(10))); },

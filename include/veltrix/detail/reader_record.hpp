@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <utility>
 
 #include "config.hpp"
 #include "sync.hpp"
@@ -31,6 +32,13 @@ using stamp = std::uint64_t;
 /// Of what has no place in such an order; below all others.
 inline constexpr stamp no_stamp = 0;
 
+/// `Lasting` slots that hold `free`, and then others that hold null.
+template <std::size_t Lasting, std::size_t... Index>
+constexpr std::array<sync::atomic<const void*>, sizeof...(Index)> free_slots(
+    const void* free, std::index_sequence<Index...>) noexcept {
+  return {sync::atomic<const void*>(Index < Lasting ? free : nullptr)...};
+}
+
 /// A free slot holds null or, where a compiler barrier is fence enough for a reader, the address of
 /// its domain: one comparison says that a slot is free, needs no fence, and is of that domain.
 ///
@@ -46,6 +54,11 @@ struct alignas(cache_line) reader_record {
   /// The last one is for moments within a function, so it is always free; fewer under the explorer.
   static constexpr std::size_t slots = sync::repeatable ? 3 : 5;
   static constexpr std::size_t lasting_slots = slots - 1;
+
+  constexpr reader_record() noexcept = default;
+  /// @param free  what its lasting slots hold
+  constexpr explicit reader_record(const void* free) noexcept
+      : shown(free_slots<lasting_slots>(free, std::make_index_sequence<slots>())) {}
 
   sync::atomic<stamp> reached{no_stamp};  // owner writes, see I3
   std::array<slot, slots> shown{};
@@ -129,6 +142,13 @@ struct alignas(cache_line) reader_record {
     owner.store(record_owner::nobody, sync::release);
   }
 };
+
+/// So many records whose slots are free, see above.
+template <std::size_t... Index>
+constexpr std::array<reader_record, sizeof...(Index)> free_records(
+    const void* free, std::index_sequence<Index...>) noexcept {
+  return {(static_cast<void>(Index), reader_record(free))...};
+}
 
 /// Stands for the record of a thread that has none.
 inline reader_record no_record{};

@@ -247,7 +247,8 @@ class reclaim_domain {
 
   detail::sync::atomic<int> mode_{undecided};
   detail::sync::atomic<std::size_t> begun_{0};  // of first_: those that were ever claimed
-  std::array<detail::reader_record, own_records> first_{};  // enough for most, without memory
+  std::array<detail::reader_record, own_records> first_ =  // enough for most, without memory
+      detail::free_records(this, std::make_index_sequence<own_records>());
   detail::reader_record spare_{};  // for a moment each, when there is no other
   detail::sync::atomic<bool> spare_taken_{false};
   detail::sync::atomic<detail::reader_record*> more_{nullptr};  // newest first, by next
@@ -313,13 +314,15 @@ inline void reclaim_domain::count_begun(std::size_t at_least) noexcept {
   }
 }
 
-/// What a new owner needs to know, and its slots as they are when free.
+/// What a new owner needs to know. Its slots are as they are made where readers need no fence.
 inline detail::reader_record* reclaim_domain::ready(detail::reader_record& claimed) noexcept {
   // Puts the claim before what the owner loads: reached_by_all() counts on it.
   detail::sync::full_fence();
   claimed.registry = this;
-  for (std::size_t i = 0; i < detail::reader_record::lasting_slots; ++i)
-    detail::reader_record::clear(claimed.shown[i], free_word());
+  if (free_word() == nullptr) {
+    for (auto& slot : claimed.shown)
+      detail::reader_record::clear(slot);
+  }
   claimed.of_thread = nullptr;
   claimed.last = nullptr;
   return &claimed;
@@ -337,7 +340,7 @@ inline detail::reader_record* reclaim_domain::claim(detail::record_owner by) noe
   for (auto* each = more; each != nullptr; each = each->next) {
     if (each->claim(by, this)) return ready(*each);
   }
-  auto* const made = new (std::nothrow) detail::reader_record;
+  auto* const made = new (std::nothrow) detail::reader_record(this);
   if (made == nullptr || !made->claim(by, this)) return nullptr;
   made->next = more;
   // (5) release-cas; pairs with acquire-load (4), acquire-load (6). Publishes: the record.
