@@ -32,15 +32,38 @@ struct sealed_number {
   std::uint64_t seal = ~std::uint64_t{0};
 };
 
-// The two ways to keep an entry: in the table itself, and in a node that is replaced whole.
+/// A key that does not fit into a slot.
+struct long_key {
+  long_key(std::uint64_t named) : name(named) {}  // as implicit as a number is
+  bool operator==(const long_key&) const = default;
+  std::uint64_t name;
+  std::uint64_t more[2] = {};
+};
+struct long_hash {
+  std::size_t operator()(const long_key& key) const noexcept { return key.name; }
+};
+
+// The three ways to keep an entry: in the table itself, in a node that is replaced whole, and in a
+// node where the value is replaced in place.
 using small_map = veltrix::concurrent_map<std::uint64_t, std::uint64_t>;
 using large_map = veltrix::concurrent_map<std::uint64_t, sealed_number>;
+using long_map = veltrix::concurrent_map<long_key, std::uint64_t, long_hash>;
+static_assert(veltrix::detail::stands_in_words<std::uint64_t, std::uint64_t>);
+static_assert(!veltrix::detail::changes_in_place<std::uint64_t, sealed_number>);
+static_assert(veltrix::detail::changes_in_place<long_key, std::uint64_t>);
 using number = std::optional<std::uint64_t>;
 using input = map_spec::input;
 using answer = map_spec::answer;
 
 constexpr std::uint64_t torn =
     0xdead'0000'0000'0000ULL;  ///< nobody writes it: no order explains it
+
+std::uint64_t name_of(std::uint64_t key) {
+  return key;
+}
+std::uint64_t name_of(const long_key& key) {
+  return key.name;
+}
 
 std::uint64_t read(std::uint64_t value) {
   return value;
@@ -195,7 +218,7 @@ void move_tables(Map& map, random_source& random) {
     case 0: return map.rehash(0);
     case 1: return map.rehash(random.below(200));
     case 2: return map.reserve(random.below(100));
-    case 3: map.erase_if([](const std::uint64_t& key, const auto&) { return key >= 1000; }); return;
+    case 3: map.erase_if([](const auto& key, const auto&) { return name_of(key) >= 1000; }); return;
     case 4: map.erase(other); return;
     default:
       for (std::uint64_t i = 0; i < 8; ++i)
@@ -251,6 +274,7 @@ void linearizable_while_tables_move(const char* what, std::uint64_t seed) {
 TEST_CASE("concurrent_map operations on one key are linearizable while tables grow and shrink") {
   linearizable_while_tables_move<small_map>("concurrent_map, small entries, with rehashes", 73);
   linearizable_while_tables_move<large_map>("concurrent_map, large entries, with rehashes", 75);
+  linearizable_while_tables_move<long_map>("concurrent_map, long keys, with rehashes", 76);
 }
 
 TEST_CASE("concurrent_map erase_if over all keys is linearizable for each of them") {
@@ -347,6 +371,7 @@ TEST_CASE("concurrent_map histories of 2 to 8 threads are linearizable, each of 
     for (std::size_t threads = 2; threads <= 8 && goes_on(); ++threads) {
       record_some<small_map>(all, threads, part, ++seed);
       record_some<large_map>(all, threads, part, ++seed);
+      record_some<long_map>(all, threads, part, ++seed);
     }
     if (all.checked - told >= 50'000) {
       tell(all, "goes on");

@@ -54,8 +54,8 @@ inline constexpr bool hash_is_avalanching = requires { typename Hash::is_avalanc
 /// I1: at any moment a key has at most one entry. Every operation on one key takes effect at one
 ///   moment between its call and its return (is linearizable).
 /// I2: nobody sees half a change: a guard or a visitor has one entry, whole, as it was put in. An
-///   entry of small trivially copyable types stands in the table and is copied out; any other is
-///   built beside the old one and put in its place.
+///   entry of small trivially copyable types stands in the table and is copied out, as is a value
+///   of a word; any other entry is built beside the old one and put in its place.
 template <class Key, class Value, class Hash = detail::default_hash<Key>,
           class Equal = detail::default_equal,
           class Allocator = std::allocator<std::pair<const Key, Value>>>
@@ -76,7 +76,6 @@ class concurrent_map {
     std::uint64_t operator()(const Key& key) const { return map->hash_of(key); }
   };
   using store = detail::shard_store<Key, Value, Allocator, entry_hash>;
-  using entry = typename store::entry;
   using change = typename store::change;
   using rules = detail::key_rules<Key, Hash, Equal>;
   template <class Other>
@@ -234,7 +233,7 @@ class concurrent_map {
     const detail::operation_scope scope(store_.locks.use, operation);
     decltype(auto) wanted = rules::as_key(std::forward<Other>(key));
     const std::uint64_t hash = hash_of(wanted);
-    if (auto held = store_.look_up(operation, hash, equal_to(wanted)); held.get() != nullptr) {
+    if (auto held = store_.look_up(operation, hash, equal_to(wanted))) {
       return {guard(std::move(held)), false};
     }
     change at(store_, operation, hash, equal_to(wanted));
@@ -253,6 +252,12 @@ class concurrent_map {
     const detail::operation_scope scope(store_.locks.use, operation);
     decltype(auto) wanted = rules::as_key(std::forward<Other>(key));
     change at(store_, operation, hash_of(wanted), equal_to(wanted));
+    if constexpr (change::in_place && detail::equal_is_same<Key, Equal>) {
+      if (at.found()) {
+        at.assign(std::forward<Given>(value));
+        return concurrent_map_change::replaced;
+      }
+    }
     make(at, std::forward<decltype(wanted)>(wanted), std::forward<Given>(value));
     return commit(at);
   }
@@ -266,8 +271,7 @@ class concurrent_map {
     const detail::operation_scope scope(store_.locks.use, "concurrent_map::update");
     change at(store_, "concurrent_map::update", hash_of(key), equal_to(key));
     if (!at.found()) return false;
-    f(at.make(at.old()).second);
-    at.commit();
+    at.update(f);
     return true;
   }
 
@@ -283,8 +287,10 @@ class concurrent_map {
     decltype(auto) wanted = rules::as_key(std::forward<Other>(key));
     change at(store_, operation, hash_of(wanted), equal_to(wanted));
     if (at.found()) {
-      f(at.make(at.old()).second);
-    } else if constexpr (detail::value_factory<Initial, Value>) {
+      at.update(f);
+      return concurrent_map_change::replaced;
+    }
+    if constexpr (detail::value_factory<Initial, Value>) {
       make(at, std::forward<decltype(wanted)>(wanted), initial());
     } else {
       make(at, std::forward<decltype(wanted)>(wanted), std::forward<Initial>(initial));
@@ -324,10 +330,10 @@ class concurrent_map {
       return concurrent_map_change::erased;
     }
     if (at.found()) {
-      make(at, at.old().first, std::move(*value));
-    } else {
-      make(at, std::forward<decltype(wanted)>(wanted), std::move(*value));
+      at.assign(std::move(*value));
+      return concurrent_map_change::replaced;
     }
+    make(at, std::forward<decltype(wanted)>(wanted), std::move(*value));
     return commit(at);
   }
 
@@ -421,7 +427,8 @@ class concurrent_map {
   }
 
   /// Moves each entry of `source` whose key is absent here, one by one; guards stay valid. A key is
-  /// never in neither map. Both hash and compare under their own functions. Result: how many moved.
+  /// never in neither map. Both hash and compare under their own functions. Keys whose values are
+  /// replaced in place are copied. Result: how many moved.
   /// Errors: std::invalid_argument if the allocators differ; nothing was moved then.
   template <class OtherHash, class OtherEqual>
   std::size_t merge(concurrent_map<Key, Value, OtherHash, OtherEqual, Allocator>& source) {
@@ -431,8 +438,8 @@ class concurrent_map {
     store_.require_equal_allocator(source.store_);
     std::size_t moved = 0;
     auto move = [&](const Key& key, const Value&) {
-      const bool taken = store_.move_from(source.store_, source.hash_of(key), source.equal_to(key),
-                                          hash_of(key), equal_to(key));
+      const bool taken = store_.move_from(source.store_, key, source.hash_of(key),
+                                          source.equal_to(key), hash_of(key), equal_to(key));
       moved += taken ? 1 : 0;
     };
     for (std::size_t i = 0; i < source.shard_count(); ++i)
@@ -529,8 +536,9 @@ class concurrent_map {
 
   template <class Visitor>
   void visit_shard(const char* operation, std::size_t index, Visitor& f) const {
-    store_.visit_shard(operation, store_.shard_at(index),
-                       [&](const entry& seen) { detail::call_entry(f, seen.first, seen.second); });
+    store_.visit_shard(operation, store_.shard_at(index), [&](const Key& key, const Value& value) {
+      detail::call_entry(f, key, value);
+    });
   }
 
   template <class Wanted, class... Arguments>
@@ -574,10 +582,10 @@ class concurrent_map {
 
   template <class Predicate>
   std::size_t erase_in_shard(std::size_t index, Predicate& pred) {
-    return store_.drop_if(
-        "concurrent_map::erase_if", store_.shard_at(index), [&](const entry& seen) {
-          return static_cast<bool>(detail::call_entry(pred, seen.first, seen.second));
-        });
+    return store_.drop_if("concurrent_map::erase_if", store_.shard_at(index),
+                          [&](const Key& key, const Value& value) {
+                            return static_cast<bool>(detail::call_entry(pred, key, value));
+                          });
   }
 
   [[no_unique_address]] const Hash hash_;

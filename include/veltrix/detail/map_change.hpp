@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -42,6 +43,7 @@ template <class Types>
 class fresh_entry {
  public:
   using entry = typename Types::entry;
+  using stored = typename Types::stored;
   using memory = typename Types::memory;
   static constexpr bool in_words = Types::in_words;
 
@@ -56,7 +58,7 @@ class fresh_entry {
 
   /// Once. Allocates first, so that the arguments are untouched if there is no memory.
   template <class... Arguments>
-  entry& make(std::uint64_t hash, Arguments&&... arguments) {
+  stored& make(std::uint64_t hash, Arguments&&... arguments) {
     if constexpr (in_words) {
       static_cast<void>(hash);
       return made_.emplace(std::forward<Arguments>(arguments)...);
@@ -74,6 +76,11 @@ class fresh_entry {
     } else {
       put_node(slot, *std::exchange(made_, nullptr));
     }
+  }
+  void set_value(const typename Types::mapped_type& value) noexcept
+    requires(Types::in_place)
+  {
+    made_->entry.second.set(value);
   }
   void set_hash(std::uint64_t hash) noexcept {
     if constexpr (!in_words) made_->hash = hash;
@@ -101,6 +108,8 @@ class map_change {
   static constexpr bool in_words = types::in_words;
 
  public:
+  static constexpr bool in_place = types::in_place;
+
   template <class Matches>
   [[gnu::always_inline]] map_change(const Store& store, const char* operation, std::uint64_t hash,
                                     const Matches matches)
@@ -123,10 +132,17 @@ class map_change {
   map_change& operator=(const map_change&) = delete;
 
   [[nodiscard]] bool found() const noexcept { return found_; }
-  /// The present entry: a copy of what stands in words.
+  /// The present entry: a copy of what stands in words, or of a value that is replaced in place.
   [[nodiscard]] decltype(auto) old() const noexcept {
     if constexpr (in_words) {
       return types::copy_of(slot());
+    } else if constexpr (in_place) {
+      struct present {
+        const typename types::key_type& first;
+        const typename types::mapped_type second;
+      };
+      const node& here = *types::node_in(slot());
+      return present{here.entry.first, types::value_of(here)};
     } else {
       return std::as_const(types::node_in(slot())->entry);
     }
@@ -141,9 +157,9 @@ class map_change {
 
   /// Makes the entry that is to be put in; the table has room for it then.
   template <class... Arguments>
-  [[gnu::always_inline]] entry& make(Arguments&&... arguments) {
+  [[gnu::always_inline]] typename types::stored& make(Arguments&&... arguments) {
     if (!found_) make_room();
-    entry& made = fresh_.make(hash_, std::forward<Arguments>(arguments)...);
+    auto& made = fresh_.make(hash_, std::forward<Arguments>(arguments)...);
     if constexpr (in_words) {
       // An equal key with other bytes: a copy of the table takes it in, for a store at a time
       // would show something in between.
@@ -168,6 +184,32 @@ class map_change {
       node& replaced = *types::node_in(mine);
       fresh_.fill(mine);
       store_.tables().drop(home_, replaced, after_.left);
+    }
+  }
+
+  /// The present entry with another value, which `next` is made into before anything changes.
+  template <class Given>
+  [[gnu::always_inline]] void assign(Given&& next) {
+    if constexpr (in_place) {
+      types::node_in(slot())->entry.second.set(
+          typename types::mapped_type(std::forward<Given>(next)));
+    } else {
+      make(std::piecewise_construct, std::forward_as_tuple(old().first),
+           std::forward_as_tuple(std::forward<Given>(next)));
+      commit();
+    }
+  }
+  /// The present entry changed by f(value), on a copy that takes its place.
+  template <class Update>
+  [[gnu::always_inline]] void update(Update& f) {
+    if constexpr (in_place) {
+      auto& value = types::node_in(slot())->entry.second;
+      typename types::mapped_type next = value.get();
+      f(next);
+      value.set(next);
+    } else {
+      f(make(old()).second);
+      commit();
     }
   }
 

@@ -24,14 +24,15 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// An entry kept alive and unchanged, blocking nobody: a node that is shown or held, or a copy of
-/// what stands in words.
+/// An entry kept alive and unchanged, blocking nobody: a node that is shown or held, with a copy of
+/// a value that is replaced in place; or a copy of what stands in words.
 template <class Store>
 class map_pin {
  public:
   using entry = typename Store::entry;
   using node = typename Store::node;
   static constexpr bool in_words = Store::in_words;
+  static constexpr bool in_place = Store::types::in_place;
 
   map_pin() = default;
   map_pin(const Store& store, const entry& copied) : store_(&store) {
@@ -39,7 +40,11 @@ class map_pin {
   }
   /// Takes over a hold, or what is shown in a slot.
   map_pin(const Store& store, node* held, look_slots::slot* shown_in) noexcept : store_(&store) {
-    if constexpr (!in_words) kept_ = {held, shown_in};
+    if constexpr (!in_words) {
+      kept_.held = held;
+      kept_.shown_in = shown_in;
+      copy_value();
+    }
   }
   map_pin(map_pin&& other) noexcept { take(other); }
   map_pin& operator=(map_pin&& other) noexcept {
@@ -51,11 +56,28 @@ class map_pin {
   }
   ~map_pin() { reset(); }
 
-  [[nodiscard]] const entry* get() const noexcept {
+  [[nodiscard]] explicit operator bool() const noexcept {
     if constexpr (in_words) {
-      return kept_ ? std::addressof(*kept_) : nullptr;
+      return kept_.has_value();
     } else {
-      return kept_.held == nullptr ? nullptr : std::addressof(kept_.held->entry);
+      return kept_.held != nullptr;
+    }
+  }
+  /// Of a pin that keeps something.
+  [[nodiscard]] const typename Store::key_type& key() const noexcept {
+    if constexpr (in_words) {
+      return kept_->first;
+    } else {
+      return kept_.held->entry.first;
+    }
+  }
+  [[nodiscard]] const typename Store::mapped_type& value() const noexcept {
+    if constexpr (in_words) {
+      return kept_->second;
+    } else if constexpr (in_place) {
+      return *kept_.value;
+    } else {
+      return kept_.held->entry.second;
     }
   }
   [[nodiscard]] const Store* store() const noexcept { return store_; }
@@ -65,6 +87,7 @@ class map_pin {
     requires(!in_words)
   {
     kept_.held = shown;
+    copy_value();
     if (shown == nullptr) reset();
   }
   /// A hold instead of what is shown, where the slot is needed.
@@ -79,11 +102,11 @@ class map_pin {
     if constexpr (in_words) {
       kept_.reset();
     } else {
-      const held_node old = std::exchange(kept_, {});
-      if (old.shown_in != nullptr) {
-        reader_record::clear(*old.shown_in, store_->domain.free_word());
-      } else if (old.held != nullptr) {
-        store_->let_go(*old.held);
+      node* const held = std::exchange(kept_.held, nullptr);
+      if (auto* const shown_in = std::exchange(kept_.shown_in, nullptr)) {
+        reader_record::clear(*shown_in, store_->domain.free_word());
+      } else if (held != nullptr) {
+        store_->let_go(*held);
       }
     }
   }
@@ -95,13 +118,26 @@ class map_pin {
       if (other.kept_) kept_.emplace(*other.kept_);
       other.kept_.reset();
     } else {
-      kept_ = std::exchange(other.kept_, {});
+      kept_.held = std::exchange(other.kept_.held, nullptr);
+      kept_.shown_in = std::exchange(other.kept_.shown_in, nullptr);
+      if constexpr (in_place) {
+        if (other.kept_.value) kept_.value.emplace(*other.kept_.value);
+      }
     }
   }
 
+  void copy_value() noexcept {
+    if constexpr (in_place) {
+      if (kept_.held != nullptr) kept_.value.emplace(Store::types::value_of(*kept_.held));
+    }
+  }
+
+  struct no_copy {};
   struct held_node {
     node* held = nullptr;
     look_slots::slot* shown_in = nullptr;  // null: one of its holds is this
+    [[no_unique_address]] std::conditional_t<in_place, std::optional<typename Store::mapped_type>,
+                                             no_copy> value{};
   };
   const Store* store_ = nullptr;
   std::conditional_t<in_words, std::optional<entry>, held_node> kept_{};
@@ -127,15 +163,13 @@ class [[nodiscard]] map_guard {
   }
   ~map_guard() { reset(); }
 
-  [[nodiscard]] explicit operator bool() const noexcept { return pin_.get() != nullptr; }
+  [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(pin_); }
 
   /// The entry's key and value; the guard must not be empty.
-  [[nodiscard]] const key_type& key() const noexcept { return held().first; }
-  [[nodiscard]] const mapped_type& value() const noexcept { return held().second; }
-  [[nodiscard]] const mapped_type& operator*() const noexcept { return held().second; }
-  [[nodiscard]] const mapped_type* operator->() const noexcept {
-    return std::addressof(held().second);
-  }
+  [[nodiscard]] const key_type& key() const noexcept { return held().key(); }
+  [[nodiscard]] const mapped_type& value() const noexcept { return held().value(); }
+  [[nodiscard]] const mapped_type& operator*() const noexcept { return value(); }
+  [[nodiscard]] const mapped_type* operator->() const noexcept { return std::addressof(value()); }
 
   /// Lets the entry go; the guard is empty then.
   void reset() noexcept {
@@ -145,9 +179,9 @@ class [[nodiscard]] map_guard {
   }
 
  private:
-  const typename Store::entry& held() const noexcept {
-    VELTRIX_ASSERT(pin_.get() != nullptr, "an empty concurrent_map::guard was read");
-    return *pin_.get();
+  const map_pin<Store>& held() const noexcept {
+    VELTRIX_ASSERT(static_cast<bool>(pin_), "an empty concurrent_map::guard was read");
+    return pin_;
   }
 
   map_pin<Store> pin_;  // own thread only

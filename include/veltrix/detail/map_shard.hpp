@@ -19,6 +19,7 @@
 #include "map_memory.hpp"
 #include "map_slots.hpp"
 #include "map_table.hpp"
+#include "map_value.hpp"
 #include "park_lock.hpp"
 #include "sync.hpp"
 
@@ -50,19 +51,22 @@ struct alignas(cache_line) map_shard {
 };
 static_assert(sync::repeatable || sizeof(map_shard) == 2 * cache_line);
 
-/// The kinds of things that a map of these types is made of.
+/// The kinds of things that a map of these types is made of. An entry stands in words of its slot,
+/// or in a node: whole and unchanged, or with a value that is replaced in place.
 template <class Key, class Value, class Allocator>
 struct map_types {
   using key_type = Key;
   using mapped_type = Value;
   using allocator = Allocator;
   using entry = std::pair<const Key, Value>;
-  using node = map_node<entry>;
   static constexpr bool in_words = stands_in_words<Key, Value>;
+  static constexpr bool in_place = changes_in_place<Key, Value>;
+  using stored = std::conditional_t<in_place, std::pair<const Key, value_in_place<Value>>, entry>;
+  using node = map_node<stored>;
   using words = std::conditional_t<in_words, word_slot<Key, Value>, node_slot<node>>;
   using table = map_table<words, !in_words>;
   using place = typename table::place;
-  using memory = map_memory<entry, table, Allocator>;
+  using memory = map_memory<stored, table, Allocator>;
 
   /// What stands in words, read whole.
   struct hit {
@@ -72,6 +76,15 @@ struct map_types {
       return entry(word_copy<Key>::back(key), word_copy<Value>::back(value));
     }
   };
+
+  /// The value of a node that the caller keeps: itself, or a copy of one that may be replaced.
+  [[gnu::always_inline]] static decltype(auto) value_of(const node& kept) noexcept {
+    if constexpr (in_place) {
+      return kept.entry.second.get();
+    } else {
+      return std::as_const(kept.entry.second);
+    }
+  }
 
   // Under the lock of the slot's shard:
 

@@ -1,7 +1,7 @@
 // What a slot of a map's table holds: an entry in words of its own, or a pointer to an entry.
 // Use for: the inside of concurrent_map. Internal.
 // Not for: anything else.
-// Threads: words are read by any thread while one writes; nodes never change.
+// Threads: words are read by any thread while one writes; nodes change only in map_value.hpp.
 // Progress: wait-free.
 // Callbacks: none.
 // Exceptions: none.
@@ -43,7 +43,8 @@ struct map_block : map_garbage {
   const std::uintptr_t word;  // the table's name
 };
 
-/// An entry of its own, whole and unchanged. Whoever makes it constructs and destroys `entry`.
+/// An entry of its own; but for a value_in_place nothing of it changes. Whoever makes it constructs
+/// and destroys `entry`.
 template <class Entry>
 struct map_node : map_garbage {
   explicit map_node(std::uint64_t hashed) noexcept : map_garbage(1), hash(hashed) {}

@@ -41,8 +41,9 @@ inline namespace VELTRIX_ABI {
 namespace detail {
 
 /// I1: a key is in at most one slot with a tag, in the table of the shard its hash names.
-/// I2: a node never changes once it is in a table; a change puts another in its slot. Where entries
-///     stand in words, a change stores the one word of the value.
+/// I2: a node never changes once it is in a table; a change puts another in its slot. But a small
+///     plain value is replaced in its node, see map_value.hpp, and where entries stand in words a
+///     change stores the one word of the value.
 /// I3: a table that was replaced never changes again. Whoever shows it reads the shard as it was.
 /// I4: while size() counts, every shard is frozen and none gains or loses an entry.
 /// I5: a slot in words is filled anew only after its shard's `emptied` was raised: who finds that
@@ -176,8 +177,8 @@ class shard_store {
     const shard_store& store_;
   };
 
-  /// Takes out every entry of a shard that `drop` accepts, under its lock. Result: how many; those
-  /// taken out before `drop` throws stay so.
+  /// Takes out every entry of a shard that drop(key, value) accepts, under its lock. Result: how
+  /// many; those taken out before `drop` throws stay so.
   template <class Drop>
   std::size_t drop_if(const char* operation, shard& home, Drop&& drop) const {
     std::size_t erased = 0;
@@ -187,11 +188,11 @@ class shard_store {
     now.for_each([&](place at) {
       if constexpr (in_words) {
         const entry seen = types::copy_of(now.slot(at));
-        if (!drop(seen)) return;
+        if (!drop(seen.first, seen.second)) return;
         tables_.take_out(home, now, at, hash_of_(seen.first), after.left);
       } else {
         const node& seen = *types::node_in(now.slot(at));
-        if (!drop(seen.entry)) return;
+        if (!drop(seen.entry.first, types::value_of(seen))) return;
         tables_.take_out(home, now, at, seen.hash, after.left);
       }
       ++erased;
@@ -200,8 +201,8 @@ class shard_store {
     return erased;
   }
 
-  /// Calls f(entry), no lock held, for each entry that the shard has throughout, and at most once
-  /// for a key that comes or goes meanwhile.
+  /// Calls f(key, value), no lock held, for each entry that the shard has throughout, and at most
+  /// once for a key that comes or goes meanwhile.
   template <class Function>
   void visit_shard(const char* operation, shard& home, Function&& f) const {
     held_list held{typename held_list::allocator_type(allocator())};
@@ -209,9 +210,9 @@ class shard_store {
     hold_all(operation, home, held);
     for (const auto& each : held) {
       if constexpr (in_words) {
-        f(each);
+        f(each.first, each.second);
       } else {
-        f(std::as_const(each->entry));
+        f(each->entry.first, types::value_of(*each));
       }
     }
   }
@@ -219,8 +220,15 @@ class shard_store {
   /// Moves the entry of `key`, if `from` has it and this store has not. Both shards are held; the
   /// key is here before it is gone there. Result: whether it was moved.
   template <class Store, class Matches, class MatchesFrom>
-  bool move_from(const Store& from, std::uint64_t from_hash, const MatchesFrom& matches_from,
-                 std::uint64_t hash, const Matches& matches) const {
+  bool move_from(const Store& from, const Key& key, std::uint64_t from_hash,
+                 const MatchesFrom& matches_from, std::uint64_t hash,
+                 const Matches& matches) const {
+    fresh_entry<types> copied(memory_);  // ends after the locks
+    if constexpr (types::in_place) {
+      const auto moving = from.look_up("concurrent_map::merge", from_hash, matches_from);
+      if (!moving || look_up("concurrent_map::merge", hash, matches)) return false;
+      copied.make(hash, key, moving.value());
+    }
     shard& source = from.shard_of(from_hash);
     shard& target = shard_of(hash);
     after_lock after(*this);
@@ -238,13 +246,22 @@ class shard_store {
       right.slot(there).set_value(left.slot(at).value());
       right.show(there, hash);
     } else {
-      node* const moved = types::node_in(left.slot(at));
-      moved->hash = hash;
+      node& moved = *types::node_in(left.slot(at));
       right.show(there, hash);  // first, see map_change
-      put_node(right.slot(there), *moved);
+      if constexpr (types::in_place) {
+        copied.set_value(types::value_of(moved));
+        copied.fill(right.slot(there));
+      } else {
+        moved.hash = hash;
+        put_node(right.slot(there), moved);
+      }
     }
     tables_.count(target, 1);
-    from.tables_.unlink(source, left, at, from_hash);
+    if constexpr (types::in_place) {
+      from.tables_.take_out(source, left, at, from_hash, source_after.left);
+    } else {
+      from.tables_.unlink(source, left, at, from_hash);
+    }
     return true;
   }
 
@@ -380,7 +397,7 @@ class shard_store {
       const shown_here at_end(*slots.node, slots.free);
       const node* const seen = search::find(shard_of(hash), slots, mode, hash, matches);
       if (seen == nullptr) return false;
-      found(seen->entry.first, seen->entry.second);
+      found(seen->entry.first, types::value_of(*seen));
     }
     return true;
   }
@@ -393,8 +410,8 @@ class shard_store {
       return read_in(other.found(), domain.mode(), hash, matches, found);
     }
     const pin held = look_up_locked(operation, hash, matches);
-    if (held.get() == nullptr) return false;
-    found(held.get()->first, held.get()->second);
+    if (!held) return false;
+    found(held.key(), held.value());
     return true;
   }
 
