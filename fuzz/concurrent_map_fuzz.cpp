@@ -1,6 +1,6 @@
-// concurrent_map: every operation in one thread, on entries that copy bytewise and on others; hash,
-// equality, copies, moves, user functions and allocations fail. Model: std::unordered_map, and the
-// rule that an operation that throws changes nothing.
+// concurrent_map: every operation in one thread, on entries that copy bytewise, on others, and on
+// those of which only the value does; hash, equality, copies, moves, user functions and allocations
+// fail. Model: std::unordered_map, and the rule that an operation that throws changes nothing.
 // SPDX-License-Identifier: BSL-1.0
 #include <cstddef>
 #include <cstdint>
@@ -31,11 +31,14 @@ struct crowding_hash {
   }
 };
 
-template <class Number>
+template <class Key, class Value>
 using map_of =
-    veltrix::concurrent_map<Number, Number, crowding_hash, veltrix_test::faulty_equal,
-                            veltrix_test::tracking_allocator<std::pair<const Number, Number>>>;
+    veltrix::concurrent_map<Key, Value, crowding_hash, veltrix_test::faulty_equal,
+                            veltrix_test::tracking_allocator<std::pair<const Key, Value>>>;
 using plain_map = std::unordered_map<int, int>;
+static_assert(veltrix::detail::stands_in_words<plain_number, plain_number>);
+static_assert(veltrix::detail::changes_in_place<faulty_number, plain_number>);
+static_assert(!veltrix::detail::changes_in_place<faulty_number, faulty_number>);
 
 veltrix::concurrent_map_options options(byte_source& from) {
   return {.shards = std::size_t{1} << from.below(3),
@@ -43,11 +46,11 @@ veltrix::concurrent_map_options options(byte_source& from) {
           .seed = from.byte()};
 }
 
-/// `Number` is the type of keys and values: plain_number or faulty_number.
-template <class Number>
+/// Each is plain_number, which copies bytewise, or faulty_number.
+template <class Key, class Value>
 class session {
  public:
-  using map_type = map_of<Number>;
+  using map_type = map_of<Key, Value>;
 
   session(byte_source& from, veltrix_test::allocation_book& book)
       : from_(from), book_(book), map_(make(options(from))) {}
@@ -120,8 +123,8 @@ class session {
   }
 
   void insert(int k, int v) {
-    const Number key(k);
-    const Number value(v);
+    const Key key(k);
+    const Value value(v);
     bool did = false;
     if (!through("insert", [&] { did = map_.insert(key, value); })) return;
     agree(did, model_.emplace(k, v).second, "insert");
@@ -132,61 +135,61 @@ class session {
     agree(did, model_.emplace(k, v).second, "emplace");
   }
   void try_emplace(int k, int v) {
-    Number key(k);
+    Key key(k);
     bool did = false;
     if (!through("try_emplace", [&] { did = map_.try_emplace(std::move(key), v); })) return;
     agree(did, model_.emplace(k, v).second, "try_emplace");
     if (!did) agree(key.number(), k, "an argument not used is as it was");
   }
   void insert_or_assign(int k, int v) {
-    const Number key(k);
-    const Number value(v);
+    const Key key(k);
+    const Value value(v);
     auto did = concurrent_map_change::unchanged;
     if (!through("insert_or_assign", [&] { did = map_.insert_or_assign(key, value); })) return;
     agree(static_cast<int>(did), as_change(model_.insert_or_assign(k, v).second),
           "insert_or_assign");
   }
 
-  static void set(Number& changed, int number) {
+  static void set(Value& changed, int number) {
     faults::point();
-    changed = Number(number);
+    changed = Value(number);
   }
 
   void upsert(int k, int v) {
-    const Number key(k);
+    const Key key(k);
     auto did = concurrent_map_change::unchanged;
-    const auto add = [v](Number& changed) { set(changed, changed.number() + v); };
+    const auto add = [v](Value& changed) { set(changed, changed.number() + v); };
     if (!through("upsert", [&] { did = map_.upsert(key, add); })) return;
     agree(static_cast<int>(did), as_change(!model_.contains(k)), "upsert");
     model_[k] += v;
   }
   void upsert_initial(int k, int v) {
-    const Number key(k);
+    const Key key(k);
     auto did = concurrent_map_change::unchanged;
-    const auto add = [v](Number& changed) { set(changed, changed.number() + v); };
-    const auto make = [v] { return Number(-v); };
+    const auto add = [v](Value& changed) { set(changed, changed.number() + v); };
+    const auto make = [v] { return Value(-v); };
     if (!through("upsert-initial", [&] { did = map_.upsert(key, make, add); })) return;
     const auto [at, inserted] = model_.emplace(k, -v);
     if (!inserted) at->second += v;
     agree(static_cast<int>(did), as_change(inserted), "upsert with an initial value");
   }
   void update(int k, int v) {
-    const Number key(k);
+    const Key key(k);
     bool did = false;
-    const auto change = [v](Number& changed) { set(changed, changed.number() - v); };
+    const auto change = [v](Value& changed) { set(changed, changed.number() - v); };
     if (!through("update", [&] { did = map_.update(key, change); })) return;
     agree(did, model_.contains(k), "update");
     if (did) model_[k] -= v;
   }
   void compute(int k, int v) {
-    const Number key(k);
+    const Key key(k);
     auto did = concurrent_map_change::unchanged;
-    const auto decide = [v](std::optional<Number>& value) {
+    const auto decide = [v](std::optional<Value>& value) {
       faults::point();
       if (v % 3 == 0) {
         value.reset();
       } else if (v % 3 == 1) {
-        value = Number((value ? value->number() : 0) + v);
+        value = Value((value ? value->number() : 0) + v);
       }
     };
     if (!through("compute", [&] { did = map_.compute(key, decide); })) return;
@@ -202,12 +205,12 @@ class session {
     agree(static_cast<int>(did), static_cast<int>(expected), "compute");
   }
   void get_or_emplace(int k, int v) {
-    const Number key(k);
+    const Key key(k);
     bool inserted = false;
     int got = 0;
     const auto make = [v] {
       faults::point();
-      return Number(v);
+      return Value(v);
     };
     const bool done = through("get_or_emplace", [&] {
       const auto answer = map_.get_or_emplace(key, make);
@@ -220,15 +223,15 @@ class session {
     agree(got, at->second, "get_or_emplace: the value");
   }
   void erase(int k) {
-    const Number key(k);
+    const Key key(k);
     std::size_t did = 0;
     if (!through("erase", [&] { did = map_.erase(key); })) return;
     agree(did, model_.erase(k), "erase");
   }
   void erase_if(int k, int v) {
-    const Number key(k);
+    const Key key(k);
     std::size_t did = 0;
-    const auto smaller = [v](const Number& value) {
+    const auto smaller = [v](const Value& value) {
       faults::point();
       return value.number() < v;
     };
@@ -240,7 +243,7 @@ class session {
   }
 
   void get(int k) {
-    const Number key(k);
+    const Key key(k);
     const auto at = model_.find(k);
     bool found = false;
     const bool done = through("get", [&] {
@@ -252,16 +255,16 @@ class session {
     agree(map_.contains(key), at != model_.end(), "contains");
   }
   void visit(int k) {
-    const Number key(k);
-    std::vector<Number> keys;
+    const Key key(k);
+    std::vector<Key> keys;
     for (std::size_t i = from_.below(4); i != 0; --i)
       keys.emplace_back(any_key());
     std::size_t expected = model_.contains(k) ? 1 : 0;
-    for (const Number& each : keys)
+    for (const Key& each : keys)
       expected += model_.contains(each.number()) ? 1 : 0;
     std::size_t got = 0;
     std::size_t calls = 0;
-    const auto look = [&](const Number& seen, const Number& value) {
+    const auto look = [&](const Key& seen, const Value& value) {
       ++calls;
       faults::point();
       agree(value.number(), model_.at(seen.number()), "visit: the value");
@@ -277,7 +280,7 @@ class session {
   /// A guard keeps what it saw, whatever happens to its key.
   void hold(int k) {
     if (guards_.size() == 40) return;
-    const Number key(k);
+    const Key key(k);
     typename map_type::guard held;
     if (!through("find", [&] { held = map_.find(key); })) return;
     const auto at = model_.find(k);
@@ -299,7 +302,7 @@ class session {
   /// Shard by shard: if the predicate throws, what was erased stays erased.
   void erase_matching(int v) {
     std::size_t did = 0;
-    const auto odd = [v](const Number& key, const Number&) {
+    const auto odd = [v](const Key& key, const Value&) {
       faults::point();
       return key.number() % 2 == v % 2;
     };
@@ -313,10 +316,9 @@ class session {
     }
   }
   void insert_range(int k, int v) {
-    std::vector<std::pair<Number, Number>> pairs;
+    std::vector<std::pair<Key, Value>> pairs;
     for (std::size_t i = from_.below(6); i != 0; --i) {
-      pairs.emplace_back(Number(static_cast<int>((static_cast<std::size_t>(k) + i) % 24)),
-                         Number(v));
+      pairs.emplace_back(Key(static_cast<int>((static_cast<std::size_t>(k) + i) % 24)), Value(v));
     }
     std::size_t did = 0;
     const plain_map before = model_;
@@ -334,8 +336,8 @@ class session {
   void fill(int k, int v) {
     const int end = k + v;
     for (bool done = true; done && k < end; ++k) {
-      const Number key(k);
-      const Number value(v);
+      const Key key(k);
+      const Value value(v);
       bool did = false;
       done = through("fill", [&] { did = map_.insert(key, value); });
       if (done) agree(did, model_.emplace(k, v).second, "fill");
@@ -344,7 +346,7 @@ class session {
   void drain(int k, int v) {
     const int end = k + v;
     for (bool done = true; done && k < end; ++k) {
-      const Number key(k);
+      const Key key(k);
       std::size_t did = 0;
       done = through("drain", [&] { did = map_.erase(key); });
       if (done) agree(did, model_.erase(k), "drain");
@@ -356,20 +358,20 @@ class session {
     map_type source = make({.shards = std::size_t{1} << from_.below(2), .seed = from_.byte()});
     plain_map others;
     for (int i = v % 16; i >= 0; --i) {
-      source.insert(Number(k + 3 * i), Number(v));
+      source.insert(Key(k + 3 * i), Value(v));
       others.emplace(k + 3 * i, v);
     }
     std::size_t moved = 0;
     const bool done = through("merge", [&] { moved = map_.merge(source); });
     std::size_t gone = 0;
     for (const auto& [key, value] : others) {
-      const bool stayed = source.contains(Number(key));
+      const bool stayed = source.contains(Key(key));
       gone += stayed ? 0 : 1;
       if (stayed) continue;
       require(model_.emplace(key, value).second, "merge moved a key that was there");
     }
     for (const auto& [key, value] : others)
-      agree(map_.contains(Number(key)), model_.contains(key), "merge: half done");
+      agree(map_.contains(Key(key)), model_.contains(key), "merge: half done");
     if (!done) return;
     agree(moved, gone, "merge");
     for (const auto& [key, value] : others)
@@ -379,7 +381,7 @@ class session {
   void erase_in_parallel(int v) {
     std::size_t did = 0;
     const plain_map before = model_;
-    const auto third = [v](const Number& key, const Number&) {
+    const auto third = [v](const Key& key, const Value&) {
       faults::point();
       return key.number() % 3 == v % 3;
     };
@@ -397,7 +399,7 @@ class session {
   void adopt_between(const plain_map& least, const plain_map& most) {
     plain_map now;
     map_.for_each(
-        [&](const Number& key, const Number& value) { now.emplace(key.number(), value.number()); });
+        [&](const Key& key, const Value& value) { now.emplace(key.number(), value.number()); });
     for (const auto& [key, value] : now) {
       const auto at = most.find(key);
       require(at != most.end() && at->second == value, "half done: a key that nobody put there");
@@ -429,7 +431,7 @@ class session {
 
   void same_contents() {
     std::size_t seen = 0;
-    map_.for_each([&](const Number& key, const Number& value) {
+    map_.for_each([&](const Key& key, const Value& value) {
       const auto at = model_.find(key.number());
       require(at != model_.end(), "for_each shows a key that nobody put there");
       agree(value.number(), at->second, "for_each: the value");
@@ -451,10 +453,13 @@ class session {
 void one_input(byte_source& from) {
   veltrix_test::allocation_book book;
   {
-    if (from.flag()) {
-      session<plain_number>(from, book).run();
+    const unsigned kind = from.byte() % 4U;
+    if (kind % 2 == 1) {
+      session<plain_number, plain_number>(from, book).run();
+    } else if (kind == 2) {
+      session<faulty_number, plain_number>(from, book).run();
     } else {
-      session<faulty_number>(from, book).run();
+      session<faulty_number, faulty_number>(from, book).run();
     }
   }
   agree(book.live_blocks.load(), 0U, "blocks given back");
