@@ -1,0 +1,330 @@
+// elastic_pool and keyed_executor against the library halves of R01, R02, R04, R05, R06, R08, R23,
+// R35 and R68. VELTRIX_POOL_SCALE multiplies the work of the larger ones: 250 asks for 2 x 10^6
+// resizes beside 5 x 10^7 tasks.
+// Invariant: what runs is what was asked, and no task is lost, doubled or overtaken on the way.
+// SPDX-License-Identifier: BSL-1.0
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/pool.hpp"
+#include "support/random.hpp"
+#include "support/scale.hpp"
+#include "veltrix/elastic_pool.hpp"
+#include "veltrix/keyed_executor.hpp"
+
+using namespace veltrix;
+using namespace std::chrono_literals;
+using veltrix_test::eventually;
+using veltrix_test::held_workers;
+using veltrix_test::listed_threads;
+using veltrix_test::random_source;
+
+namespace {
+
+/// `count` as scale() has it, times VELTRIX_POOL_SCALE.
+std::size_t asked(std::size_t count) {
+  const char* const factor = std::getenv("VELTRIX_POOL_SCALE");
+  return veltrix_test::scale(count) * (factor == nullptr ? 1 : std::strtoull(factor, nullptr, 10));
+}
+
+double milliseconds(duration took) {
+  return std::chrono::duration<double, std::milli>(took).count();
+}
+
+/// How often the threads of a pool were switched away from, by their own will or not.
+std::uint64_t switches(const std::string& prefix) {
+  std::uint64_t sum = 0;
+  for (const auto& each : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(each.path() / "status");
+    std::string line;
+    bool mine = false;
+    while (std::getline(status, line)) {
+      if (line.rfind("Name:\t" + prefix + "-", 0) == 0) mine = true;
+      const auto colon = line.find("ctxt_switches:");
+      if (mine && colon != std::string::npos) sum += std::stoull(line.substr(colon + 14));
+    }
+  }
+  return sum;
+}
+
+/// A refusal or a backoff that says all it has to, and left the pool as it was.
+void check_refused(const elastic_pool& pool, const resize_result& told, const char* cause) {
+  CAPTURE(cause, told.message);
+  CHECK(told.status != resize_status::ack);
+  CHECK(told.message.find("elastic_pool::resize_") != std::string::npos);
+  CHECK(told.message.find("got") != std::string::npos);
+  CHECK(told.message.find("allowed") != std::string::npos);
+  const pool_stats now = pool.stats();
+  CHECK(now.configured == 4);
+  CHECK(now.running == 4);
+}
+
+}  // namespace
+
+TEST_CASE("elastic_pool R01: a size is always explicit, and 512 asked are 512 threads") {
+  static_assert(!std::is_default_constructible_v<elastic_pool>);
+  elastic_pool pool(512, {.thread_name = "vx-r01"});
+  CHECK(listed_threads("vx-r01") == 512);
+  const pool_stats now = pool.stats();
+  CHECK(now.configured == 512);
+  CHECK(now.running == 512);
+}
+
+TEST_CASE("elastic_pool R02: each cause of a refusal is told, and none is acknowledged") {
+  int error = 0;
+  elastic_pool pool(4, {.thread_name = "vx-r02",
+                        .max_workers = 64,
+                        .max_reason = "workers.max=64",
+                        .start_fault = [&error](std::size_t k) { return k == 2 ? error : 0; }});
+  check_refused(pool, pool.resize_to(65), "over the maximum");
+  check_refused(pool, pool.resize_to(0), "zero");
+  check_refused(pool, pool.resize_to(-1), "negative");
+  check_refused(pool, pool.resize_by(-4), "a delta below the minimum");
+  check_refused(pool, pool.resize_by(INT64_MAX), "beyond the integers");
+  check_refused(pool, pool.resize_to(8, {.expect_generation = 77}), "a stale generation");
+  for (const int each : {EAGAIN, ENOMEM}) {
+    error = each;
+    const resize_result told = pool.resize_to(12);
+    check_refused(pool, told, each == EAGAIN ? "no thread at thread 2" : "no memory for a stack");
+    CHECK(told.error == each);
+    CHECK(listed_threads("vx-r02") == 4);
+  }
+  error = 0;
+  {
+    const held_workers busy(pool, 4);
+    std::atomic<bool> asks{true};
+    std::thread first([&] {  // waits for workers that are held
+      const auto told = pool.resize_to(3, {.deadline = steady_clock::now() + 200ms});
+      CHECK(told.reason == backoff_reason::settling);
+      asks = false;
+    });
+    resize_result beside;
+    while (asks && beside.reason != backoff_reason::resize_in_flight)
+      beside = pool.resize_to(5, {.expect_generation = 2});
+    first.join();
+    CHECK(beside.reason == backoff_reason::resize_in_flight);
+    CHECK_FALSE(beside.message.empty());
+    CHECK(pool.resize_to(4));
+  }
+  pool.stop();
+  const resize_result late = pool.resize_to(4);
+  CHECK(late.reason == backoff_reason::shutting_down);
+  CHECK_FALSE(late.message.empty());
+}
+
+TEST_CASE("elastic_pool R04: configured and running agree through random deltas") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  constexpr std::size_t most = 16;
+  const std::size_t deltas = asked(8'000) / 4;
+  const std::size_t tasks = asked(200'000);
+  elastic_pool pool(4, {.thread_name = "vx-r04", .max_workers = most});
+  std::vector<std::atomic<std::uint8_t>> ran(tasks);
+  std::atomic<std::size_t> resizing{4};
+  std::atomic<std::uint64_t> broken{0}, answers{0};
+  std::vector<std::thread> threads;
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      random_source random(seed + i);
+      for (std::size_t n = 0; n < deltas; ++n) {
+        const auto told = pool.resize_by(static_cast<std::int64_t>(random.below(9)) - 4);
+        ++answers;
+        if (told && (told.running != told.target || told.running > most)) ++broken;
+      }
+      --resizing;
+    });
+  }
+  threads.emplace_back([&] {
+    for (std::size_t i = 0; i < tasks; ++i)
+      if (!pool.post([&ran, i] { ran[i].fetch_add(1, std::memory_order_relaxed); })) ++broken;
+  });
+  pool_stats before;
+  while (resizing != 0) {
+    const pool_stats now = pool.stats();
+    const bool same = now.generation == before.generation;
+    if (same && now.running > std::max(now.configured, before.running)) ++broken;
+    if (now.running > now.configured + now.retiring) ++broken;
+    before = now;
+  }
+  for (std::thread& each : threads)
+    each.join();
+  CHECK(pool.drain(steady_clock::now() + 60s));
+  CHECK(broken == 0);
+  CHECK(answers == 4 * deltas);
+  CHECK(std::all_of(ran.begin(), ran.end(), [](const auto& each) { return each == 1; }));
+  REQUIRE(eventually([&] { return pool.stats().settled(); }));
+  CHECK(pool.stats().running == pool.stats().configured);
+  CHECK(listed_threads("vx-r04") == pool.stats().configured);
+  CHECK(pool.stats().completed == tasks);
+}
+
+TEST_CASE("elastic_pool R05: counts end where they began, whatever throws between") {
+  static_assert(!std::is_copy_constructible_v<task_group::ticket>);
+  static_assert(!std::is_copy_assignable_v<task_group::ticket>);
+  std::atomic<std::uint64_t> caught{0};
+  const std::size_t cycles = asked(4'000);
+  elastic_pool pool(1, {.thread_name = "vx-r05",
+                        .on_exception = [&caught](const std::exception_ptr&) { ++caught; }});
+  std::size_t thrown = 0;
+  for (std::size_t i = 0; i < cycles; ++i) {
+    if (i % 16 == 0) {
+      ++thrown;
+      REQUIRE(pool.post([] { throw std::runtime_error("a task that throws"); }));
+    }
+    REQUIRE(pool.resize_by(i % 2 == 0 ? 1 : -1));
+  }
+  CHECK(pool.drain(steady_clock::now() + 60s));
+  CHECK(caught == thrown);
+  pool.stop();
+  const pool_stats end = pool.stats();
+  CHECK(end.running + end.starting + end.retiring + end.busy + end.queued == 0);
+  CHECK(listed_threads("vx-r05") == 0);
+}
+
+TEST_CASE("elastic_pool R06: 512 idle workers sleep") {
+  elastic_pool pool(512, {.thread_name = "vx-r06"});
+  REQUIRE(pool.post([] {}));
+  REQUIRE(pool.drain(steady_clock::now() + 10s));
+  std::this_thread::sleep_for(200ms);  // sleep: those who look for work on go to sleep then
+  const std::uint64_t before = switches("vx-r06");
+  const auto watched = asked(10) >= 100 ? 10s : 1s;
+  std::this_thread::sleep_for(watched);  // sleep: nothing happens, and that is what is watched
+  const std::uint64_t after = switches("vx-r06");
+  std::printf("R06: %llu wake-ups of 512 idle workers in %lld s\n",
+              static_cast<unsigned long long>(after - before),
+              static_cast<long long>(watched.count()));
+  CHECK(after - before == 0);
+}
+
+TEST_CASE("elastic_pool R08: 64 to 512 to 64 workers under load loses nothing") {
+  elastic_pool pool(64, {.thread_name = "vx-r08", .queue_capacity = 4096});
+  std::atomic<bool> done{false};
+  std::atomic<std::uint64_t> ran{0};
+  std::uint64_t posted = 0;
+  std::thread load([&] {
+    const auto work = [&ran] {
+      const auto until = steady_clock::now() + 20us;
+      while (steady_clock::now() < until) {}
+      ran.fetch_add(1, std::memory_order_relaxed);
+    };
+    while (!done)
+      posted += pool.post(work) ? 1 : 0;
+  });
+  for (int i = 0; i < 2; ++i) {
+    const auto start = steady_clock::now();
+    REQUIRE(pool.resize_to(512));
+    const auto grown = steady_clock::now();
+    CHECK(listed_threads("vx-r08") == 512);
+    const auto before_shrink = steady_clock::now();
+    REQUIRE(pool.resize_to(64));
+    const auto shrunk = steady_clock::now();
+    CHECK(listed_threads("vx-r08") == 64);
+    std::printf("R08: 64 to 512 in %.1f ms, 512 to 64 in %.1f ms\n", milliseconds(grown - start),
+                milliseconds(shrunk - before_shrink));
+  }
+  done = true;
+  load.join();
+  CHECK(pool.drain(steady_clock::now() + 60s));
+  CHECK(ran == posted);
+  CHECK(pool.stats().completed == posted);
+}
+
+TEST_CASE("elastic_pool R23: a pool that is stuck takes nothing from another") {
+  elastic_pool stuck(2, {.thread_name = "vx-r23a"});
+  elastic_pool other(2, {.thread_name = "vx-r23b"});
+  const held_workers held(stuck, 2);
+  const std::size_t tasks = asked(100'000);
+  std::atomic<std::size_t> ran{0};
+  for (std::size_t i = 0; i < tasks; ++i)
+    REQUIRE(other.post([&ran] { ran.fetch_add(1, std::memory_order_relaxed); }));
+  CHECK(other.drain(steady_clock::now() + 60s));
+  CHECK(ran == tasks);
+  CHECK(other.resize_to(4));
+  CHECK(stuck.stats().busy == 2);
+}
+
+TEST_CASE("elastic_pool R35: at an ack as many threads are there as were asked for") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  random_source random(seed);
+  elastic_pool pool(2, {.thread_name = "vx-r35"});
+  for (std::size_t i = asked(1'000); i != 0; --i) {
+    const auto target = static_cast<std::int64_t>(1 + random.below(24));
+    const resize_result told = pool.resize_to(target);
+    REQUIRE(told);
+    REQUIRE(told.running == static_cast<std::size_t>(target));
+    REQUIRE(listed_threads("vx-r35") == told.running);
+  }
+  REQUIRE(pool.resize_to(4));
+  const held_workers busy(pool, 4);
+  const auto asked_at = steady_clock::now();
+  const resize_result told = pool.resize_to(1, {.deadline = asked_at + 50ms});
+  CHECK(steady_clock::now() - asked_at < 10s);
+  CHECK(told.status == resize_status::backoff);
+  CHECK(told.reason == backoff_reason::settling);
+  CHECK(told.target == 1);
+  CHECK(told.running + told.retiring >= 4);
+  CHECK(told.retry_after > duration::zero());
+}
+
+TEST_CASE("keyed_executor R68: no key is reordered while 64 workers become 512 and 64 again") {
+  constexpr std::size_t keys = 10'000;
+  const std::size_t least = asked(1'000'000);
+  std::uint64_t submitted = 0;
+  elastic_pool pool(64, {.thread_name = "vx-r68"});
+  std::vector<std::uint64_t> next(keys);
+  std::atomic<std::uint64_t> inversions{0}, handled{0};
+  std::atomic<bool> done{false};
+  std::atomic<int> resized{0};
+  std::thread resizes([&] {
+    std::int64_t size = 512;
+    while (!done) {
+      resized += pool.resize_to(size) ? 1 : 0;
+      size = size == 512 ? 64 : 512;
+      std::this_thread::sleep_for(20ms);  // sleep: the pace of resizes
+    }
+  });
+  {
+    keyed_executor<std::pair<std::uint64_t, std::uint64_t>, elastic_pool&> lanes(
+        pool, {.max_items = 50'000, .max_bytes = no_byte_limit},
+        [&](std::size_t, std::span<std::pair<std::uint64_t, std::uint64_t>> batch) {
+          for (const auto& [key, sequence] : batch) {
+            if (next[key]++ != sequence) ++inversions;
+          }
+          handled += batch.size();
+        });
+    std::vector<std::uint64_t> sent(keys);
+    random_source random(68);
+    std::vector<keyed_item<std::pair<std::uint64_t, std::uint64_t>>> block;
+    while (submitted < least || resized < 4) {
+      block.clear();
+      while (block.size() < 256) {
+        const std::uint64_t key = random.below(keys);
+        block.push_back({key, {key, sent[key]++}});
+      }
+      submitted += block.size();
+      REQUIRE(lanes.submit_wait(block));
+    }
+    CHECK(lanes.drain());
+  }
+  done = true;
+  resizes.join();
+  CHECK(inversions == 0);
+  CHECK(handled == submitted);
+}
