@@ -3,6 +3,8 @@
 //   S2  retries granted <= burst + ratio × first attempts + per_second × elapsed, at any time
 //   S3  never are more calls inside a bulkhead than its limit, and all places come back
 //   S4  a rate limiter gives no start twice and no more starts than its rate allows
+//   S5  a concurrency limiter never has more inside than its most, and all places come back
+//   S6  never are more hosts ejected than may be, and always one is in
 // SPDX-License-Identifier: BSL-1.0
 #include <algorithm>
 #include <atomic>
@@ -153,4 +155,55 @@ TEST_CASE("rate_limiter S4 gives each start once") {
   REQUIRE(all.size() == threads * each);
   for (std::size_t i = 0; i < all.size(); ++i)
     REQUIRE(all[i] == start + duration(1000) * static_cast<duration::rep>(i));
+}
+
+TEST_CASE("concurrency_limiter S5 never has more inside than its most") {
+  const std::uint64_t seed = 41005;
+  INFO("seed " << seed);
+  virtual_clock clock;
+  veltrix::concurrency_limiter limiter({.first = 2, .most = 4, .cut_gap = 0ns});
+  std::atomic<int> inside{0};
+  std::atomic<int> most{0};
+  on_all_threads(seed, [&](veltrix_test::random_source& choose) {
+    veltrix::concurrency_limiter::permit place;
+    for (std::size_t i = 0; i < veltrix_test::scale(100'000); ++i) {
+      if (choose.below(8) == 0) clock.advance(1ms);
+      const time_point now = clock.now();
+      if (choose.below(2) == 0) {
+        static_cast<void>(limiter.enter_or_wait(place, now));
+      } else {
+        place = limiter.try_enter(now);  // gives up a place in line
+      }
+      if (!place) continue;
+      const int together = inside.fetch_add(1) + 1;
+      if (together > most.load()) most.store(together);
+      if (choose.below(32) == 0) std::this_thread::yield();
+      inside.fetch_sub(1);
+      choose.below(4) == 0 ? place.failure(clock.now()) : place.success(clock.now());
+    }
+  });
+  CHECK(most.load() <= 4);
+  CHECK(limiter.stats().in_use == 0);
+  CHECK(limiter.stats().waiting == 0);
+  CHECK(limiter.stats().bound >= 1.0);
+}
+
+TEST_CASE("outlier_set S6 never ejects more hosts than may be") {
+  const std::uint64_t seed = 41006;
+  INFO("seed " << seed);
+  virtual_clock clock;
+  veltrix::outlier_set hosts(5, {.eject_first = 1us, .eject_longest = 5us});
+  std::atomic<std::uint64_t> too_many{0};
+  on_all_threads(seed, [&](veltrix_test::random_source& choose) {
+    for (std::size_t i = 0; i < veltrix_test::scale(100'000); ++i) {
+      if (choose.below(8) == 0) clock.advance(1us);
+      const auto which = static_cast<std::uint32_t>(choose.below(5));
+      choose.below(3) == 0 ? hosts.success(which)
+                           : static_cast<void>(hosts.failure(which, clock.now()));
+      if (hosts.ejected(clock.now()) > 2) too_many.fetch_add(1);
+      static_cast<void>(hosts.pick(which, clock));
+    }
+  });
+  CHECK(too_many.load() == 0);
+  CHECK(hosts.stats().ejections > 100);
 }

@@ -760,7 +760,7 @@ TEST_CASE("retry refuses bad values when a policy is built") {
   CHECK(refusal([] { return deadline{1s} | retry{.declared_outage = -1s}; }) != "not refused");
   CHECK(refusal([&] { return pipeline{guard{breaker, on_open::wait}}; }) ==
         "veltrix: retry: guard.on_open: got wait without a time limit, allowed wait under deadline "
-        "or until_stopped; no policy was built; write deadline{...} | guard");
+        "or until_stopped; no policy was built; write deadline{...} | before it");
   CHECK(refusal([&] { return pipeline{guard{breaker}}; }) == "not refused");
 }
 

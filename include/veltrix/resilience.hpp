@@ -12,4 +12,7 @@
 
 #include "detail/call_limits.hpp"
 #include "detail/circuit_breaker.hpp"
+#include "detail/concurrency_limiter.hpp"
+#include "detail/outlier_set.hpp"
 #include "detail/retry_budget.hpp"
+#include "detail/retry_throttle.hpp"

@@ -78,6 +78,7 @@ enum class on_open : std::uint8_t {
 class guard {
  public:
   static constexpr auto layer = detail::layer_kind::gate;
+  static constexpr const char* waiting_option = "guard.on_open";
   using permit = circuit_breaker::permit;
 
   explicit guard(circuit_breaker& breaker, on_open when_open = on_open::reject) noexcept
@@ -102,7 +103,9 @@ class guard {
   template <class Time>
   void leave(permit& held, const verdict& judged, Time& time) const {
     switch (judged.kind) {
-      case verdict_kind::success: held.success(); break;
+      case verdict_kind::success:
+        breaker_->times() ? held.success(time.now()) : held.success();
+        break;
       case verdict_kind::ignored: held.drop(); break;
       default: held.failure(time.now()); break;
     }
@@ -134,6 +137,56 @@ class budget {
 
  private:
   retry_budget* shared_;
+};
+
+/// Makes no retry while too many attempts to the dependency fail.
+class throttle {
+ public:
+  static constexpr auto layer = detail::layer_kind::gate;
+  using permit = detail::nothing;
+
+  explicit throttle(retry_throttle& shared) noexcept : shared_(&shared) {}
+
+  [[nodiscard]] detail::gate_answer plan_retry(permit&, time_point) const noexcept {
+    if (shared_->allows()) return {};
+    return detail::gate_answer::refuse(stop_reason::budget,
+                                       "the throttle lets no retry through: too many fail");
+  }
+  template <class Time>
+  void leave(permit&, const verdict& judged, Time&) const noexcept {
+    if (judged.kind == verdict_kind::ignored) return;
+    judged.kind == verdict_kind::success ? shared_->success() : shared_->failure();
+  }
+
+ private:
+  retry_throttle* shared_;
+};
+
+/// Asks an outlier_set whether a host is in before each attempt, and tells it the verdict. For a
+/// call that is bound to one host; who may choose asks outlier_set::pick() in each attempt.
+class host_guard {
+ public:
+  static constexpr auto layer = detail::layer_kind::gate;
+  using permit = detail::nothing;
+
+  host_guard(outlier_set& hosts, std::uint32_t host) noexcept : hosts_(&hosts), host_(host) {}
+
+  template <class Time>
+  [[nodiscard]] detail::gate_answer enter(permit&, Time& time, time_point) const {
+    if (hosts_->is_in(host_, time)) return {};
+    return detail::gate_answer::refuse(stop_reason::ejected, "the host is ejected",
+                                       hosts_->back_at(host_));
+  }
+  template <class Time>
+  void leave(permit&, const verdict& judged, Time& time) const {
+    if (judged.kind == verdict_kind::ignored) return;
+    if (judged.kind == verdict_kind::success) return hosts_->success(host_);
+    hosts_->failure(host_, time.now());
+  }
+
+ private:
+  outlier_set* hosts_;
+  std::uint32_t host_;
 };
 
 /// Takes a place or a start time from a limiter before each attempt.
@@ -193,7 +246,56 @@ class limit<rate_limiter> {
   rate_limiter* shared_;
 };
 
+/// What limit does while its concurrency_limiter has no place.
+enum class on_full : std::uint8_t {
+  reject,  ///< stops at once with stop_reason::limited
+  wait,    ///< waits in line, as far as the deadline allows; costs no attempt
+};
+
+template <>
+class limit<concurrency_limiter> {
+ public:
+  static constexpr auto layer = detail::layer_kind::gate;
+  static constexpr const char* waiting_option = "limit.on_full";
+  using permit = concurrency_limiter::permit;
+
+  explicit limit(concurrency_limiter& shared, on_full when_full = on_full::reject) noexcept
+      : shared_(&shared), when_full_(when_full) {}
+
+  [[nodiscard]] bool waits() const noexcept { return when_full_ == on_full::wait; }
+
+  template <class Time>
+  [[nodiscard]] detail::gate_answer enter(permit& held, Time& time, time_point) const {
+    if (waits()) {
+      const time_point again = shared_->enter_or_wait(held, time.now());
+      if (held) return {};
+      return detail::gate_answer::hold(again, "the limiter has no place");
+    }
+    held = shared_->try_enter(time.now());
+    if (held) return {};
+    return detail::gate_answer::refuse(stop_reason::limited, "all places of the limiter are taken");
+  }
+  /// A place in line is kept, a place inside is not.
+  void pause(permit& held) const noexcept {
+    if (held) held.drop();
+  }
+  template <class Time>
+  void leave(permit& held, const verdict& judged, Time& time) const {
+    switch (judged.kind) {
+      case verdict_kind::success: held.success(time.now()); break;
+      case verdict_kind::ignored: held.drop(); break;
+      default: held.failure(time.now()); break;
+    }
+  }
+
+ private:
+  concurrency_limiter* shared_;
+  on_full when_full_;
+};
+
 limit(bulkhead&) -> limit<bulkhead>;
+limit(concurrency_limiter&) -> limit<concurrency_limiter>;
+limit(concurrency_limiter&, on_full) -> limit<concurrency_limiter>;
 limit(rate_limiter&) -> limit<rate_limiter>;
 
 /// Judges results: `judge(const R&)` returns a verdict. Without it a result is judged by a function

@@ -168,3 +168,64 @@ TEST_CASE("resilience model: healthy calls need nobody else, whoever stops for e
                              [&] { budget.deposit(); }, [&] { budget.deposit(); });
                   }));
 }
+
+TEST_CASE("resilience model: a limiter never has more inside than its bound, in line or not") {
+  check_exhausted("concurrency_limiter 3 callers, bound 1", explore({{.preemptions = 3}}, [] {
+                    veltrix::concurrency_limiter limiter({.first = 1, .most = 1},
+                                                         veltrix::small_random(1));
+                    atomic<int> inside = 0;
+                    const auto use = [&](veltrix::concurrency_limiter::permit& place) {
+                      require(inside.fetch_add(1, std::memory_order_relaxed) == 0, "the bound");
+                      inside.fetch_sub(1, std::memory_order_relaxed);
+                      place.success(start);
+                    };
+                    const auto try_once = [&] {
+                      if (auto place = limiter.try_enter(start)) use(place);
+                    };
+                    const auto wait_in_line = [&] {
+                      veltrix::concurrency_limiter::permit place;
+                      for (int asked = 0; asked < 2 && !place; ++asked) {
+                        const time_point now = start + asked * 1s;
+                        const time_point again = limiter.enter_or_wait(place, now);
+                        require(place ? again == now : again > now, "asking later makes sense");
+                      }
+                      if (place) use(place);
+                    };
+                    together(try_once, wait_in_line, wait_in_line);
+                    require(limiter.stats().in_use == 0, "all have left");
+                    require(limiter.stats().waiting == 0, "nobody is in line");
+                  }));
+}
+
+TEST_CASE("resilience model: an outlier set never ejects all, whoever fails at once") {
+  check_exhausted("outlier_set 2 hosts", explore({{.preemptions = 3}}, [] {
+                    veltrix::outlier_set hosts(2, {.failures = 1});
+                    atomic<int> ejected = 0;
+                    const auto fail = [&](std::uint32_t which) {
+                      if (hosts.failure(which, start)) {
+                        ejected.fetch_add(1, std::memory_order_relaxed);
+                      }
+                    };
+                    together([&] { fail(0); }, [&] { fail(1); },
+                             [&] {
+                               hosts.success(1);
+                               fail(0);
+                             });
+                    require(ejected.load(std::memory_order_relaxed) == 1, "one of two");
+                    require(hosts.ejected(start) == 1, "and the other is in");
+                  }));
+}
+
+TEST_CASE("resilience model: a throttle counts every result, whoever stops for ever") {
+  check_exhausted("retry_throttle 3 callers", explore({{.stale_reads = 1}}, [] {
+                    veltrix::retry_throttle shared({.tokens = 4, .paid_back = 1});
+                    together([&] { shared.failure(); }, [&] { shared.failure(); },
+                             [&] { shared.failure(); });
+                    require(shared.balance() == 1.0, "three of four are gone");
+                  }));
+  check_exhausted("retry_throttle, a caller stopped", explore(freezing(3), [] {
+                    veltrix::retry_throttle shared({.tokens = 4, .paid_back = 1});
+                    together([&] { shared.failure(); }, [&] { shared.success(); },
+                             [&] { static_cast<void>(shared.allows()); });
+                  }));
+}

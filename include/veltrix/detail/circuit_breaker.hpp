@@ -11,8 +11,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <utility>
@@ -29,6 +31,11 @@ struct circuit_breaker_options {
   std::uint32_t window = 20;       ///< latest results that are judged; 1 to 64
   std::uint32_t min_samples = 10;  ///< results before it may open; 1 to window
   double failure_ratio = 0.5;      ///< share of failures that opens it; above 0, at most 1
+  /// Zero: the latest `window` results are judged. Else those of this time, in tenths of it: the
+  /// current tenth and the nine before; 1 us to 1 h. `min_samples` may then be up to 1,000,000.
+  duration window_time{};
+  duration slow_after{};    ///< a success that took longer is slow; zero: none is; to 1 h
+  double slow_ratio = 0.5;  ///< share of slow successes that opens it too; above 0, at most 1
   duration open_first = std::chrono::milliseconds(250);  ///< first open time; 1 ns to open_longest
   duration open_longest = std::chrono::seconds(2);       ///< open times double up to this; to 1 h
   double open_jitter = 0.5;           ///< an open time is cut by up to this share; 0 to 1
@@ -51,6 +58,8 @@ enum class breaker_state : std::uint8_t {
 /// I2: in half_open at most one live permit is the probe; it frees the slot whatever becomes of it.
 /// I3: fast_ says closed, clean and the generation as of the last change. Clean means the window
 ///     is full of successes: one more changes nothing, so a healthy call writes nothing.
+/// I4: where results are timed (window_time or slow_after), fast_ never says closed: every call
+///     takes the lock.
 class circuit_breaker {
  public:
   /// The right to make one call. Report once; dropped without a report it counts for nothing.
@@ -60,13 +69,15 @@ class circuit_breaker {
     permit(permit&& other) noexcept
         : breaker_(std::exchange(other.breaker_, nullptr)),
           generation_(other.generation_),
-          probe_(other.probe_) {}
+          probe_(other.probe_),
+          started_(other.started_) {}
     permit& operator=(permit&& other) noexcept {
       if (this != &other) {
         drop();
         breaker_ = std::exchange(other.breaker_, nullptr);
         generation_ = other.generation_;
         probe_ = other.probe_;
+        started_ = other.started_;
       }
       return *this;
     }
@@ -78,7 +89,14 @@ class circuit_breaker {
 
     /// The call succeeded. One load while all calls succeed, else a short lock.
     void success() noexcept {
-      if (breaker_ != nullptr) std::exchange(breaker_, nullptr)->succeeded(generation_);
+      if (breaker_ != nullptr) std::exchange(breaker_, nullptr)->succeeded(generation_, started_);
+    }
+    /// The call succeeded at `now`: for a breaker that times(). A short lock there.
+    void success(time_point now) noexcept {
+      if (breaker_ == nullptr) return;
+      circuit_breaker* const breaker = std::exchange(breaker_, nullptr);
+      breaker->times() ? breaker->succeeded_at(generation_, started_, now)
+                       : breaker->succeeded(generation_, started_);
     }
     /// The call failed at `now`. A short lock.
     void failure(time_point now) noexcept {
@@ -93,12 +111,13 @@ class circuit_breaker {
 
    private:
     friend class circuit_breaker;
-    permit(circuit_breaker& breaker, std::uint64_t generation, bool probe) noexcept
-        : breaker_(&breaker), generation_(generation), probe_(probe) {}
+    permit(circuit_breaker& breaker, std::uint64_t generation) noexcept
+        : breaker_(&breaker), generation_(generation) {}
 
     circuit_breaker* breaker_ = nullptr;  // null: refused, reported or dropped
     std::uint64_t generation_ = 0;
     bool probe_ = false;
+    time_point started_{};  // valid where the breaker times()
   };
 
   /// The answer to enter(): a permit, or the time from which asking again makes sense.
@@ -121,9 +140,12 @@ class circuit_breaker {
   template <clock_source Clock>
   entry enter(Clock& clock) noexcept(noexcept(clock.now())) {
     const std::uint64_t seen = fast_.load(detail::sync::relaxed);
-    if ((seen & closed_bit) != 0) return {permit(*this, seen >> generation_shift, false)};
+    if ((seen & closed_bit) != 0) return {permit(*this, seen >> generation_shift)};
     return enter_slowly(clock.now());
   }
+
+  /// True when it judges by time, so that success() is to be told it.
+  [[nodiscard]] bool times() const noexcept { return timed_; }
 
   /// As of the last call that changed it: open stays open until somebody asks after its time.
   [[nodiscard]] breaker_state state() const noexcept {
@@ -150,12 +172,27 @@ class circuit_breaker {
   static constexpr std::uint64_t clean_bit = 2;
   static constexpr int generation_shift = 2;
 
+  /// What one tenth of a window of time has counted.
+  struct tenth {
+    std::uint32_t results = 0;
+    std::uint32_t failures = 0;
+    std::uint32_t slow = 0;
+  };
+
   static circuit_breaker_options checked(const circuit_breaker_options& options) {
     constexpr std::string_view where = "circuit_breaker";
     detail::require_between(where, "window", options.window, 1U, 64U);
-    detail::require_between(where, "min_samples", options.min_samples, 1U, options.window);
+    const bool by_time = options.window_time != duration::zero();
+    detail::require_between(where, "min_samples", options.min_samples, 1U,
+                            by_time ? 1'000'000U : options.window);
     detail::require_between(where, "failure_ratio", options.failure_ratio, 1e-9, 1.0);
     const duration hour = std::chrono::hours(1);
+    if (by_time) {
+      const duration least = std::chrono::microseconds(1);
+      detail::require_between(where, "window_time", options.window_time, least, hour);
+    }
+    detail::require_between(where, "slow_after", options.slow_after, duration::zero(), hour);
+    detail::require_between(where, "slow_ratio", options.slow_ratio, 1e-9, 1.0);
     detail::require_between(where, "open_longest", options.open_longest, duration(1), hour);
     detail::require_between(where, "open_first", options.open_first, duration(1),
                             options.open_longest);
@@ -166,7 +203,9 @@ class circuit_breaker {
 
   entry enter_slowly(time_point now) noexcept {
     const lock_guard lock(mutex_);
-    if (state_ == breaker_state::closed) return {permit(*this, generation_, false)};
+    entry answer{permit(*this, generation_)};
+    answer.pass.started_ = now;
+    if (state_ == breaker_state::closed) return answer;
     if (state_ == breaker_state::open) {
       if (now < open_until_) {
         ++refused_;
@@ -176,7 +215,9 @@ class circuit_breaker {
     }
     if (!probe_out_) {
       probe_out_ = true;
-      return {permit(*this, generation_, true)};
+      answer.pass.generation_ = generation_;
+      answer.pass.probe_ = true;
+      return answer;
     }
     // The probe's end is not known. Waiters are told different times, so that they spread.
     ++refused_;
@@ -185,30 +226,44 @@ class circuit_breaker {
     return {permit(), saturating_add(now, detail::saturated_nanoseconds(std::max(wait, 1.0)))};
   }
 
-  void succeeded(std::uint64_t generation) noexcept {
+  void succeeded(std::uint64_t generation, time_point now) noexcept {
     const std::uint64_t healthy = generation << generation_shift | clean_bit | closed_bit;
     if (fast_.load(detail::sync::relaxed) == healthy) return;
+    took_place({generation, now, result::success});
+  }
+
+  void succeeded_at(std::uint64_t generation, time_point started, time_point now) noexcept {
+    const bool slow = options_.slow_after > duration::zero() && now - started > options_.slow_after;
+    took_place({generation, now, slow ? result::slow : result::success});
+  }
+
+  void failed(std::uint64_t generation, time_point now) noexcept {
+    took_place({generation, now, result::failure});
+  }
+
+  enum class result : std::uint8_t { success, slow, failure };
+  struct report {
+    std::uint64_t generation;
+    time_point now;
+    result what;
+  };
+
+  void took_place(const report& told) noexcept {
     const lock_guard lock(mutex_);
-    if (generation != generation_) return;
+    if (told.generation != generation_) return;
     if (state_ == breaker_state::closed) {
-      record(0);
+      record(told);
+      if (told.what != result::success && too_bad()) open_at(told.now);
       return;
     }
     probe_out_ = false;
+    if (told.what != result::success) return open_at(told.now);
     if (++probes_ok_ < options_.probes_to_close) return;
     reopened_ = 0;
     change_to(breaker_state::closed);
   }
 
-  void failed(std::uint64_t generation, time_point now) noexcept {
-    const lock_guard lock(mutex_);
-    if (generation != generation_) return;
-    if (state_ == breaker_state::closed) {
-      record(1);
-      if (samples_ < options_.min_samples) return;
-      const double ratio = std::popcount(results_) / static_cast<double>(samples_);
-      if (ratio < options_.failure_ratio) return;
-    }
+  void open_at(time_point now) noexcept {
     open_until_ = saturating_add(now, next_open_time());
     ++opened_;
     change_to(breaker_state::open);
@@ -219,12 +274,49 @@ class circuit_breaker {
     if (generation == generation_) probe_out_ = false;
   }
 
-  /// Puts one result (1: failure) into the window of a closed breaker.
-  void record(std::uint64_t failure) noexcept {
+  /// Puts one result into the window of a closed breaker.
+  void record(const report& told) noexcept {
+    const std::uint64_t failure = told.what == result::failure ? 1 : 0;
+    const std::uint64_t slow = told.what == result::slow ? 1 : 0;
+    if (options_.window_time != duration::zero()) {
+      tenth& now = tenth_at(told.now);
+      ++now.results;
+      now.failures += static_cast<std::uint32_t>(failure);
+      now.slow += static_cast<std::uint32_t>(slow);
+      return;
+    }
     const std::uint64_t kept = ~std::uint64_t{0} >> (64 - options_.window);
     results_ = (results_ << 1 | failure) & kept;
+    slow_ = (slow_ << 1 | slow) & kept;
     samples_ = std::min(samples_ + 1, options_.window);
     tell_fast_path();
+  }
+
+  /// What a share of the window says.
+  [[nodiscard]] bool too_bad() const noexcept {
+    tenth sum{samples_, static_cast<std::uint32_t>(std::popcount(results_)),
+              static_cast<std::uint32_t>(std::popcount(slow_))};
+    for (const tenth& each : tenths_) {
+      sum.results += each.results;
+      sum.failures += each.failures;
+      sum.slow += each.slow;
+    }
+    if (sum.results < options_.min_samples) return false;
+    const double results = sum.results;
+    return sum.failures / results >= options_.failure_ratio ||
+           sum.slow / results >= options_.slow_ratio;
+  }
+
+  /// The current tenth of the window, after those that are over were cleared. A time before it,
+  /// from a thread that is late, counts as now.
+  [[nodiscard]] tenth& tenth_at(time_point now) noexcept {
+    const std::int64_t width = std::max<std::int64_t>(options_.window_time.count() / 10, 1);
+    const std::int64_t number = now.time_since_epoch().count() / width;
+    if (number - tenth_number_ >= 10) tenths_ = {};
+    for (; tenth_number_ < number && number - tenth_number_ < 10; ++tenth_number_)
+      tenths_[static_cast<std::size_t>(tenth_number_ + 1) % 10] = {};
+    tenth_number_ = std::max(tenth_number_, number);
+    return tenths_[static_cast<std::size_t>(tenth_number_) % 10];
   }
 
   duration next_open_time() noexcept {
@@ -242,14 +334,16 @@ class circuit_breaker {
     state_ = next;
     ++generation_;
     results_ = 0;
+    slow_ = 0;
     samples_ = 0;
+    tenths_ = {};
     probes_ok_ = 0;
     probe_out_ = false;
     tell_fast_path();
   }
 
   void tell_fast_path() noexcept {
-    const bool closed = state_ == breaker_state::closed;
+    const bool closed = state_ == breaker_state::closed && !timed_;
     const bool clean = closed && samples_ == options_.window && results_ == 0;
     fast_.store(
         generation_ << generation_shift | (clean ? clean_bit : 0) | (closed ? closed_bit : 0),
@@ -257,14 +351,19 @@ class circuit_breaker {
   }
 
   const circuit_breaker_options options_;
+  const bool timed_ =
+      options_.window_time != duration::zero() || options_.slow_after != duration::zero();
   // relaxed: no other data is read through it; seen late, it lets a call pass that started earlier
-  detail::sync::atomic<std::uint64_t> fast_{closed_bit};
+  detail::sync::atomic<std::uint64_t> fast_{timed_ ? 0 : closed_bit};
   mutable detail::sync::mutex mutex_;  // guards everything below, and the writes of fast_
   small_random random_;
   breaker_state state_ = breaker_state::closed;
   std::uint64_t generation_ = 0;
   std::uint64_t results_ = 0;  // closed: the last `samples_` results, newest lowest, 1 a failure
+  std::uint64_t slow_ = 0;     // the same, 1 a slow success
   std::uint32_t samples_ = 0;
+  std::array<tenth, 10> tenths_{};  // closed, by time: tenth_number_ % 10 is the current one
+  std::int64_t tenth_number_ = 0;
   std::uint32_t probes_ok_ = 0;  // half_open: successes in a row
   bool probe_out_ = false;       // half_open: the slot is taken
   std::uint32_t reopened_ = 0;   // times opened since it was last closed

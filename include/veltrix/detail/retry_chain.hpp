@@ -122,7 +122,8 @@ enum class retry_step : std::uint8_t { attempt, wait, stop };
 ///   begin → (attempt → perform | wait → resume)* → stop
 /// I1: a wait ends before until_, and no attempt starts at or after it.
 /// I2: permits are held from the admission of an attempt to its verdict, never across a wait,
-///     except a rate limiter's reserved start and a budget's token for the retry that follows.
+///     except a rate limiter's reserved start, a place in a limiter's line, and a budget's token
+///     for the retry that follows.
 template <class Source, class Env>
 class retry_chain {
   using policy = typename Source::policy_type;

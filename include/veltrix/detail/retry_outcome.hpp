@@ -55,13 +55,14 @@ enum class stop_reason : std::uint8_t {
   permanent,           ///< the failure is one that retrying does not change
   attempts_exhausted,  ///< all allowed attempts failed
   deadline,            ///< the next attempt could not start before the deadline
-  budget,              ///< the retry budget had no token
+  budget,              ///< the retry budget had no token, or the throttle lets no retry through
   breaker_open,        ///< a circuit breaker let no call pass
-  limited,             ///< a rate limiter or a bulkhead let no call pass
+  limited,             ///< a rate limiter, a bulkhead or a concurrency limiter let no call pass
   already_sent,        ///< it failed after mark_sent() under only_if_unsent
   stopped,             ///< the stop_token asked
   not_run,             ///< asynchronous only: the executor or the timer dropped it
   threw,               ///< asynchronous only: an exception that nothing caught
+  ejected,             ///< the host is out of its outlier_set
 };
 
 /// The reason as it stands in messages and metrics: its enumerator's name.
@@ -79,6 +80,7 @@ enum class stop_reason : std::uint8_t {
     case stop_reason::stopped: return "stopped";
     case stop_reason::not_run: return "not_run";
     case stop_reason::threw: return "threw";
+    case stop_reason::ejected: return "ejected";
   }
   return "unknown";
 }

@@ -353,8 +353,9 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
   static void check_waits(const Layer& layer) {
     if constexpr (requires { layer.waits(); }) {
       if (!layer.waits()) return;
-      detail::refuse_policy("guard.on_open", "wait without a time limit",
-                            "wait under deadline or until_stopped", "write deadline{...} | guard");
+      detail::refuse_policy(Layer::waiting_option, "wait without a time limit",
+                            "wait under deadline or until_stopped",
+                            "write deadline{...} | before it");
     }
   }
 
