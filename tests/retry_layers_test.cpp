@@ -5,10 +5,13 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "veltrix/executor.hpp"
 #include "veltrix/retry.hpp"
+#include "veltrix/snapshot_cell.hpp"
 
 using namespace std::chrono_literals;
 using namespace veltrix;
@@ -58,12 +61,10 @@ TEST_CASE("retry under a waiting limiter waits in line within the deadline, at n
 TEST_CASE("retry tells the limiter success, failure or nothing, and never leaks a place") {
   setting here;
   concurrency_limiter limiter({.first = 4});
-  const auto policy = deadline{2s} | retry{.attempts = 1} | limit{limiter} |
-                      classifying([](int got) {
-                        return got == 0   ? verdict::success()
-                               : got == 1 ? verdict::transient()
-                                          : verdict::ignored();
-                      });
+  const auto policy =
+      deadline{2s} | retry{.attempts = 1} | limit{limiter} | classifying([](int got) {
+        return got == 0 ? verdict::success() : got == 1 ? verdict::transient() : verdict::ignored();
+      });
   static_cast<void>(policy.run(here.where, [] { return 2; }));
   CHECK(limiter.stats().bound == 4.0);
   static_cast<void>(policy.run(here.where, [] { return 1; }));
@@ -140,4 +141,164 @@ TEST_CASE("retry makes no attempt at an ejected host, and tells the set how atte
     return asked.size() == 2;
   }));
   CHECK(asked == std::vector<std::uint32_t>{2, 3});
+}
+
+// --- fallback ------------------------------------------------------------------------------------
+
+namespace {
+
+std::optional<stale<int>> kept_for(duration age) {
+  return stale<int>{41, age};
+}
+verdict judged(int status) {
+  if (status < 400) return verdict::success();
+  return status == 503 ? verdict::transient() : verdict::permanent();
+}
+
+}  // namespace
+
+TEST_CASE("retry falls back to what was kept, with its age, and says what failed") {
+  setting here;
+  const auto policy =
+      deadline{10s} | fallback{1min, [] { return kept_for(3s); }} | steady | classifying(judged);
+  const outcome<int> told = policy.run(here.where, [] { return 503; });
+  CHECK(told);
+  CHECK(told.fell_back());
+  CHECK(*told == 41);
+  CHECK(told.age() == 3s);
+  CHECK(told.reason() == stop_reason::attempts_exhausted);
+  CHECK(told.message() ==
+        "veltrix: retry: attempts_exhausted after 4 attempts in 300 ms; allowed 4 attempts; a "
+        "value 3 s old stands in");
+  const outcome<int> fresh = policy.run(here.where, [] { return 200; });
+  CHECK(*fresh == 200);
+  CHECK_FALSE(fresh.fell_back());
+  CHECK(fresh.age() == 0s);
+}
+
+TEST_CASE("retry refuses a fallback that is too old, or has nothing, or is not meant") {
+  setting here;
+  const auto under = [&](auto get, int status) {
+    const auto policy = deadline{10s} | fallback{1min, get} | steady | classifying(judged);
+    return policy.run(here.where, [&] { return status; });
+  };
+  const auto old = under([] { return kept_for(1min + 1ns); }, 503);
+  CHECK_FALSE(old);
+  CHECK(*old == 503);
+  CHECK(old.message().ends_with("; what was kept is 60 s old, allowed 60 s"));
+  CHECK(under([] { return kept_for(1min); }, 503));
+  const auto none = under([] { return std::optional<stale<int>>(); }, 503);
+  CHECK_FALSE(none);
+  CHECK(none.message().ends_with("; the fallback had nothing"));
+  int asked = 0;
+  const auto permanent = under([&] { return ++asked, kept_for(0s); }, 404);
+  CHECK_FALSE(permanent);  // a service that says no is not a service that is away
+  CHECK(asked == 0);
+  CHECK_THROWS_AS((fallback{-1ns, [] { return kept_for(0s); }}), std::invalid_argument);
+}
+
+TEST_CASE("retry falls back in its asynchronous form, and delivers what the fallback throws") {
+  virtual_clock clock;
+  inline_executor here;
+  std::vector<outcome<int>> ends;
+  const auto run = [&](auto get) {
+    const auto policy =
+        deadline{10s} | fallback{1min, get} | retry{.attempts = 1} | classifying(judged);
+    policy.run_on(
+        here, env{clock}, [] { return 503; },
+        [&](outcome<int> told) { ends.push_back(std::move(told)); });
+  };
+  run([] { return kept_for(2s); });
+  run([]() -> std::optional<stale<int>> { throw std::runtime_error("no cache"); });
+  REQUIRE(ends.size() == 2);
+  CHECK(ends[0].fell_back());
+  CHECK(*ends[0] == 41);
+  CHECK_FALSE(ends[1]);
+  CHECK(ends[1].reason() == stop_reason::threw);
+  CHECK(ends[1].error() != nullptr);
+}
+
+// --- events --------------------------------------------------------------------------------------
+
+TEST_CASE("retry tells observers what happens, but nothing of a first success") {
+  setting here;
+  std::vector<std::string> lines;
+  int failures = 0;
+  const auto policy =
+      deadline{10s} |
+      observing([&](const retry_event& event) noexcept { lines.push_back(event.message()); }) |
+      retry{.attempts = 2, .delay = constant{100ms}};
+  const auto call = [&](int fail) {
+    failures = fail;
+    return policy.run(here.where, [&] { return failures-- <= 0; });
+  };
+  CHECK(call(0));
+  CHECK(lines.empty());
+  CHECK(call(1));
+  CHECK_FALSE(call(2));
+  CHECK(lines ==
+        std::vector<std::string>{"retry: failed after 1 attempt; another follows in 100 ms",
+                                 "retry: recovered after 2 attempts",
+                                 "retry: failed after 1 attempt; another follows in 100 ms",
+                                 "retry: gave up, attempts_exhausted after 2 attempts"});
+}
+
+TEST_CASE("retry tells observers which layer makes it wait") {
+  setting here;
+  circuit_breaker breaker(
+      {.window = 1, .min_samples = 1, .open_first = 1s, .open_longest = 1s, .open_jitter = 0.0},
+      small_random(1));
+  breaker.enter(here.clock).pass.failure(here.clock.now());
+  std::vector<std::string> lines;
+  const auto policy =
+      deadline{10s} | steady | guard{breaker, on_open::wait} |
+      observing([&](const retry_event& event) noexcept { lines.push_back(event.message()); });
+  CHECK(policy.run(here.where, [] { return true; }));
+  CHECK(lines ==
+        std::vector<std::string>{"retry: waits for 1 s after 0 attempts: the breaker is open"});
+}
+
+TEST_CASE("retry logs one line per gap, and how many it kept back") {
+  setting here;
+  log_gate gate(30s);
+  std::vector<std::uint64_t> kept_back;
+  const auto policy =
+      deadline{10s} |
+      logging(gate,
+              [&](const retry_event&, std::uint64_t kept) noexcept { kept_back.push_back(kept); }) |
+      retry{.attempts = 2, .delay = constant{100ms}};
+  const time_point start = here.clock.now();
+  while (here.clock.now() < start + 61s) {
+    static_cast<void>(policy.run(here.where, [] { return false; }));
+    here.clock.advance(900ms);
+  }
+  REQUIRE(kept_back.size() == 3);
+  CHECK(kept_back[0] == 0);
+  CHECK(kept_back[1] == 59);
+  CHECK(kept_back[2] == 59);
+  CHECK_THROWS_AS(log_gate(0s), std::invalid_argument);
+}
+
+// --- reload --------------------------------------------------------------------------------------
+
+TEST_CASE("retry from a snapshot_cell keeps budget, breaker and attempts through a reload") {
+  setting here;
+  retry_budget tokens({.ratio = 0.0, .per_second = 0.0, .burst = 3});
+  circuit_breaker breaker({}, small_random(1));
+  const auto policy_with = [&](std::uint32_t attempts) {
+    return deadline{1min} | retry{.attempts = attempts, .delay = constant{100ms}} | guard{breaker} |
+           budget{tokens};
+  };
+  snapshot_cell<decltype(policy_with(1))> cell(policy_with(2));
+  int made = 0;
+  const auto told = from(cell).run(here.where, [&] {
+    if (++made == 2) cell.publish(policy_with(10));  // in the middle of the call
+    return false;
+  });
+  CHECK(made == 4);  // the first, and what three tokens pay for
+  CHECK(told.reason() == stop_reason::budget);
+  CHECK(told.elapsed() == 300ms);
+  for (int i = 0; i < 6; ++i)
+    breaker.enter(here.clock).pass.failure(here.clock.now());
+  CHECK(breaker.state() == breaker_state::open);  // with the four of the call
 }

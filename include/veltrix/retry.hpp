@@ -16,11 +16,13 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "backoff.hpp"
 #include "clock.hpp"
 #include "detail/retry_chain.hpp"
+#include "detail/retry_events.hpp"
 #include "detail/retry_outcome.hpp"
 #include "detail/retry_pipeline.hpp"
 #include "resilience.hpp"
@@ -56,6 +58,58 @@ struct retry {
   /// deadline cannot cover it is refused when it is built. Zero: nothing declared.
   duration declared_outage{};
 };
+
+/// What stands in when the call fails for want of an answer: for any reason but ignored, permanent,
+/// already_sent, stopped and threw. The outcome is then true, fell_back(), and tells its age().
+template <class Get>
+class fallback {
+ public:
+  static constexpr auto layer = detail::layer_kind::fallback;
+
+  /// @param oldest  an older value is refused; 0 or more, else std::invalid_argument
+  /// @param get     get() returns std::optional<stale<R>> or its like: what is kept, with its age
+  fallback(duration oldest, Get get) : oldest_(oldest), get_(std::move(get)) {
+    if (oldest < duration::zero()) {
+      detail::refuse_policy("fallback.oldest", detail::text_of(oldest), "0 s or more",
+                            "correct the time");
+    }
+  }
+
+  [[nodiscard]] duration oldest() const noexcept { return oldest_; }
+  [[nodiscard]] auto get() const { return get_(); }
+
+ private:
+  duration oldest_;
+  Get get_;
+};
+
+/// Tells `hook(const retry_event&)` of what happens in calls, but not of first attempts that
+/// succeed. It runs with no lock held and must be noexcept.
+template <class Hook>
+class observing {
+ public:
+  static constexpr auto layer = detail::layer_kind::observing;
+  static_assert(std::is_nothrow_invocable_v<const Hook&, const retry_event&>,
+                "an observer is noexcept: [](const retry_event& event) noexcept { ... }");
+
+  explicit observing(Hook hook) : hook_(std::move(hook)) {}
+
+  void observe(const retry_event& event) const noexcept { hook_(event); }
+
+ private:
+  Hook hook_;
+};
+
+/// Tells `write(const retry_event&, std::uint64_t kept_back)` of one event per gap of the gate, and
+/// how many were kept back before it. It must be noexcept.
+template <class Write>
+[[nodiscard]] auto logging(log_gate& gate, Write write) {
+  static_assert(std::is_nothrow_invocable_v<const Write&, const retry_event&, std::uint64_t>,
+                "a log's writer is noexcept");
+  return observing([&gate, write = std::move(write)](const retry_event& event) noexcept {
+    if (const auto kept_back = gate.admit(event.at)) write(event, *kept_back);
+  });
+}
 
 /// The call must not be repeated once sent: a failure after attempt::mark_sent() is final.
 struct only_if_unsent {
@@ -305,7 +359,7 @@ class classifying {
  public:
   static constexpr auto layer = detail::layer_kind::classifying;
 
-  explicit constexpr classifying(Judge judge) : judge_(std::move(judge)) {}
+  explicit constexpr classifying(Judge how) : judge_(std::move(how)) {}
 
   template <class R>
   [[nodiscard]] verdict judge(const R& result) const {

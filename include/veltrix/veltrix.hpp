@@ -16,6 +16,7 @@
 #include "concurrent_map.hpp"
 #include "elastic_pool.hpp"
 #include "executor.hpp"
+#include "hedge.hpp"
 #include "keyed_executor.hpp"
 #include "loading_cache.hpp"
 #include "reclaim.hpp"

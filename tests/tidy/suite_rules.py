@@ -18,7 +18,7 @@ PRIMITIVES = {
     "clock": VALUE, "stop_token": VALUE, "executor": VALUE, "backoff": VALUE, "retry": VALUE,
     "reclaim": STRUCTURE, "snapshot_cell": STRUCTURE, "concurrent_map": STRUCTURE,
     "bounded_queue": STRUCTURE, "elastic_pool": STRUCTURE, "resilience": STRUCTURE,
-    "keyed_executor": STRUCTURE, "loading_cache": STRUCTURE,
+    "keyed_executor": STRUCTURE, "loading_cache": STRUCTURE, "hedge": STRUCTURE,
 }
 
 _CASE = re.compile(

@@ -24,8 +24,8 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 
 struct outlier_set_options {
-  std::uint32_t failures = 3;  ///< in a row; the last of them ejects; 1 to 1000
-  duration eject_first = std::chrono::seconds(5);      ///< 1 ns to eject_longest
+  std::uint32_t failures = 3;                      ///< in a row; the last of them ejects; 1 to 1000
+  duration eject_first = std::chrono::seconds(5);  ///< 1 ns to eject_longest
   duration eject_longest = std::chrono::seconds(300);  ///< to 24 h
   double max_ejected = 0.5;  ///< share of the hosts that may be out at once; 0 to 1
 };
@@ -47,8 +47,8 @@ class outlier_set {
       : options_(checked(hosts, options)),
         size_(hosts),
         most_out_(std::min(
-            hosts - 1, static_cast<std::uint32_t>(options.max_ejected * static_cast<double>(hosts) +
-                                                  1e-9))),
+            hosts - 1,
+            static_cast<std::uint32_t>(options.max_ejected * static_cast<double>(hosts) + 1e-9))),
         hosts_(std::make_unique<host[]>(hosts)) {}
   outlier_set(const outlier_set&) = delete;
   outlier_set& operator=(const outlier_set&) = delete;
@@ -167,8 +167,8 @@ class outlier_set {
     }
     ++told.times;
     const bool longest = told.times > options_.eject_longest / options_.eject_first;
-    told.until = saturating_add(
-        now, longest ? options_.eject_longest : options_.eject_first * told.times);
+    told.until =
+        saturating_add(now, longest ? options_.eject_longest : options_.eject_first * told.times);
     told.row.store(0, detail::sync::relaxed);
     told.out.store(true, detail::sync::relaxed);
     last_ejection_ = std::max(last_ejection_, now);

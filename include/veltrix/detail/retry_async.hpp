@@ -229,6 +229,13 @@ class retry_call
   }
 
   void finish() {
+    VELTRIX_TRY {
+      chain_.fall_back(told_);
+    }
+    VELTRIX_CATCH_ALL {
+      retry_access::error(told_) = std::current_exception();
+      chain_.abandon(stop_reason::threw, "an exception of the fallback");
+    }
     Done done = std::move(done_);
     done(std::move(told_));
   }

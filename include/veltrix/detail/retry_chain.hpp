@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "../clock.hpp"
+#include "retry_events.hpp"
 #include "retry_outcome.hpp"
 #include "small_random.hpp"
 
@@ -181,6 +182,26 @@ class retry_chain {
 
   [[nodiscard]] time_point wake_at() const noexcept { return wake_at_; }
 
+  /// After the stop: asks the policy's fallback, where one may stand in.
+  template <class R>
+  void fall_back(outcome<R>& told) {
+    if constexpr (policy::has_fallback) {
+      if (!may_fall_back(note_.reason)) return;
+      source_.read([&](const policy& rules) {
+        auto kept = rules.fallback_value();
+        note_.fallback = kept ? fallback_use::stands_in : fallback_use::had_none;
+        if (!kept) return;
+        note_.age = kept->age;
+        note_.age_allowed = rules.oldest_fallback();
+        if (note_.age > note_.age_allowed) {
+          note_.fallback = fallback_use::too_old;
+          return;
+        }
+        retry_access::last(told).emplace(std::move(kept->value));
+      });
+    }
+  }
+
  private:
   [[nodiscard]] retry_step admit() {
     if (env_.token().stop_requested()) return stopped();
@@ -236,6 +257,10 @@ class retry_chain {
       return true;
     });
     wake_at_ = answer.at;
+    tell(rules, {.kind = retry_event_kind::waits,
+                 .attempts = note_.attempts,
+                 .wait = answer.at - time_.now(),
+                 .why = answer.why});
     return retry_step::wait;
   }
 
@@ -276,6 +301,7 @@ class retry_chain {
     });
     if (answer.what != gate_answer::kind::pass) return stop(answer.reason, answer.why);
     wake_at_ = saturating_add(now, wait);
+    tell(rules, {.kind = retry_event_kind::retries, .attempts = note_.attempts, .wait = wait});
     return retry_step::wait;
   }
 
@@ -301,7 +327,27 @@ class retry_chain {
     note_.why = why;
     note_.elapsed = time_.elapsed();
     if (until_ != no_deadline) note_.total = std::max(until_ - time_.first(), duration::zero());
+    if constexpr (policy::observed) tell_end();
     return retry_step::stop;
+  }
+
+  void tell([[maybe_unused]] const policy& rules, [[maybe_unused]] retry_event event) {
+    if constexpr (policy::observed) {
+      event.at = time_.now();
+      rules.observe(event);
+    }
+  }
+
+  void tell_end() {
+    const bool good = note_.reason == stop_reason::success;
+    if (good && note_.attempts == 1) return;
+    source_.read([&](const policy& rules) {
+      tell(rules, {.kind = good ? retry_event_kind::recovered : retry_event_kind::gave_up,
+                   .attempts = note_.attempts,
+                   .reason = note_.reason,
+                   .wait = note_.wait,
+                   .why = note_.why});
+    });
   }
 
   template <class Function, class R>

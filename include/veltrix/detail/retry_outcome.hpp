@@ -48,6 +48,13 @@ struct verdict {
   static constexpr verdict ignored() noexcept { return {verdict_kind::ignored, {}}; }
 };
 
+/// A value kept from before, and its age: what a fallback gives.
+template <class Value>
+struct stale {
+  Value value;
+  duration age{};
+};
+
 /// Why a call made no further attempt.
 enum class stop_reason : std::uint8_t {
   success,
@@ -119,6 +126,22 @@ class attempt {
 
 namespace detail {
 
+/// What became of a policy's fallback.
+enum class fallback_use : std::uint8_t { unused, stands_in, too_old, had_none };
+
+/// True where an older value may stand in: what failed says nothing about the value itself.
+constexpr bool may_fall_back(stop_reason reason) noexcept {
+  switch (reason) {
+    case stop_reason::success:
+    case stop_reason::ignored:
+    case stop_reason::permanent:
+    case stop_reason::already_sent:
+    case stop_reason::stopped:
+    case stop_reason::threw: return false;
+    default: return true;
+  }
+}
+
 /// What a stop leaves for its message. `why` is static text.
 struct stop_note {
   stop_reason reason = stop_reason::success;
@@ -128,6 +151,9 @@ struct stop_note {
   duration total{};  ///< from start to deadline; zero: no deadline
   duration wait{};   ///< the wait that did not fit, or after which asking again makes sense
   const char* why = "";
+  fallback_use fallback = fallback_use::unused;
+  duration age{};          ///< of what the fallback gave
+  duration age_allowed{};  ///< by the policy
 };
 
 template <class R>
@@ -149,6 +175,20 @@ inline void tell_cause(std::string& text, const stop_note& note) {
   }
 }
 
+inline void tell_fallback(std::string& text, const stop_note& note) {
+  switch (note.fallback) {
+    case fallback_use::unused: break;
+    case fallback_use::stands_in:
+      text.append("; a value ").append(text_of(note.age)).append(" old stands in");
+      break;
+    case fallback_use::too_old:
+      text.append("; what was kept is ").append(text_of(note.age)).append(" old, allowed ");
+      text.append(text_of(note.age_allowed));
+      break;
+    case fallback_use::had_none: text.append("; the fallback had nothing"); break;
+  }
+}
+
 }  // namespace detail
 
 /// The end of a call: the last result, if an attempt gave one, and why there was no further one.
@@ -160,10 +200,16 @@ class [[nodiscard]] outcome {
  public:
   using value_type = R;
 
-  /// True when an attempt succeeded.
+  /// True when an attempt succeeded, or the policy's fallback stands in for it.
   [[nodiscard]] explicit operator bool() const noexcept {
-    return note_.reason == stop_reason::success;
+    return note_.reason == stop_reason::success || fell_back();
   }
+  /// True when the result is the fallback's, of age(). reason() says why it was needed.
+  [[nodiscard]] bool fell_back() const noexcept {
+    return note_.fallback == detail::fallback_use::stands_in;
+  }
+  /// How old the fallback's value is; zero for an attempt's own result.
+  [[nodiscard]] duration age() const noexcept { return fell_back() ? note_.age : duration{}; }
   [[nodiscard]] stop_reason reason() const noexcept { return note_.reason; }
   /// Attempts begun: calls of the function.
   [[nodiscard]] std::uint32_t attempts() const noexcept { return note_.attempts; }
@@ -204,9 +250,10 @@ class [[nodiscard]] outcome {
     if (note_.elapsed > duration::zero()) {
       text.append(" in ").append(detail::text_of(note_.elapsed));
     }
-    if (*this) return text;
+    if (note_.reason == stop_reason::success) return text;
     text.append("; ");
     detail::tell_cause(text, note_);
+    detail::tell_fallback(text, note_);
     return text;
   }
 

@@ -43,6 +43,8 @@ enum class layer_kind : std::uint8_t {
   gate,         ///< type permit; any of enter, begin, pause, plan_retry, leave; see retry_chain
   classifying,  ///< judge(result)
   catching,     ///< type caught; judge_error(error)
+  fallback,     ///< member `oldest`; get() gives an optional stale value
+  observing,    ///< observe(event)
 };
 
 inline steady_clock machine_clock;
@@ -98,8 +100,8 @@ inline void require_positive_time(std::string_view what, duration span) {
 
 }  // namespace detail
 
-/// A piece of a policy: deadline, until_stopped, retry, only_if_unsent, attempt_timeout, guard,
-/// budget, limit, classifying, catching.
+/// A piece of a policy: deadline, until_stopped, fallback, observing, retry, only_if_unsent,
+/// attempt_timeout, guard, host_guard, budget, throttle, limit, classifying, catching.
 template <class Layer>
 concept policy_layer = requires {
   { Layer::layer } -> std::convertible_to<detail::layer_kind>;
@@ -181,6 +183,7 @@ class policy_forms {
         step = slept ? chain.resume() : chain.stopped();
       }
     }
+    chain.fall_back(told);
     return told;
   }
 
@@ -243,6 +246,18 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
     return place;
   }
   static constexpr bool has(kind wanted) { return count_of(wanted) != 0; }
+  /// Nothing stands before retry but what holds for the whole call.
+  static constexpr bool whole_call_before_retry() {
+    bool before = true;
+    bool good = true;
+    static_cast<void>(((Layers::layer == kind::repeat ? before = false
+                        : before ? good = good && (Layers::layer == kind::total_time ||
+                                                   Layers::layer == kind::fallback ||
+                                                   Layers::layer == kind::observing)
+                                 : false),
+                       ...));
+    return good;
+  }
   template <kind Kind>
   using layer_of = std::tuple_element_t<place_of(Kind), std::tuple<Layers..., detail::nothing>>;
 
@@ -267,6 +282,8 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
   static constexpr bool only_unsent = has(kind::unsent_only);
   static constexpr bool judges = has(kind::classifying);
   static constexpr bool catches = has(kind::catching);
+  static constexpr bool has_fallback = has(kind::fallback);
+  static constexpr bool observed = has(kind::observing);
 
   using delay_state = typename std::conditional_t<has_retry, delay_state_of<layer_of<kind::repeat>>,
                                                   std::type_identity<detail::nothing>>::type;
@@ -275,11 +292,11 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
 
   static_assert(count_of(kind::total_time) <= 1 && count_of(kind::repeat) <= 1 &&
                     count_of(kind::timeout) <= 1 && count_of(kind::classifying) <= 1 &&
-                    count_of(kind::catching) <= 1,
-                "only guard, budget and limit may stand in a policy more than once");
+                    count_of(kind::catching) <= 1 && count_of(kind::fallback) <= 1,
+                "only guard, budget, limit and observing may stand in a policy more than once");
   static_assert(!has(kind::total_time) || place_of(kind::total_time) == 0,
                 "deadline or until_stopped comes first: it holds for the whole call");
-  static_assert(!has_retry || (has(kind::total_time) && place_of(kind::repeat) == 1),
+  static_assert(!has_retry || (has(kind::total_time) && whole_call_before_retry()),
                 "retry follows a time limit: deadline{2s} | retry{...}, or until_stopped{} | "
                 "retry{...}; what follows it holds for each attempt");
 
@@ -313,6 +330,14 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
   [[nodiscard]] duration next_delay(delay_state& state, Random& random) const {
     if constexpr (has_retry) return get<kind::repeat>().delay.next(state, random);
     return {};
+  }
+  [[nodiscard]] duration oldest_fallback() const { return get<kind::fallback>().oldest(); }
+  [[nodiscard]] auto fallback_value() const { return get<kind::fallback>().get(); }
+  void observe(const retry_event& event) const {
+    const auto each = [&](const auto& layer) {
+      if constexpr (requires { layer.observe(event); }) layer.observe(event);
+    };
+    std::apply([&](const Layers&... all) { (each(all), ...); }, layers_);
   }
   template <class R>
   [[nodiscard]] verdict judge(const R& result) const {

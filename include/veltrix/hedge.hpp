@@ -1,0 +1,377 @@
+// A second copy of a slow call, sent when the first takes longer than nearly all others do.
+// Use for: reads whose slowest answers decide; calls that may safely run twice.
+// Not for: calls with effects, and services that are overloaded: see retry_budget, outlier_set.
+// Threads: a hedging may be used from any thread.
+// Progress: a short lock around the race of two copies; run() blocks.
+// Callbacks: the function on the executor; the completion where the race ended. No lock held.
+// Exceptions: bad options throw std::invalid_argument; the function's end in hedged_answer::error.
+// Lifetime: executor, timers and hedging outlive the calls; a loser may end after the completion.
+// Guide: docs/hedge.md
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "clock.hpp"
+#include "detail/option_check.hpp"
+#include "detail/retry_pipeline.hpp"
+#include "detail/sync.hpp"
+#include "detail/timer_queue.hpp"
+#include "executor.hpp"
+#include "stop_token.hpp"
+
+namespace veltrix {
+inline namespace VELTRIX_ABI {
+
+struct hedging_options {
+  double extra = 0.05;       ///< second copies per call, in the long run; 0.0001 to 0.5
+  std::uint32_t burst = 10;  ///< second copies at once beyond that; 1 to 1,000,000
+  duration first_delay = std::chrono::milliseconds(100);  ///< until 100 calls were seen
+  duration shortest = std::chrono::milliseconds(1);       ///< no delay is shorter; to longest
+  duration longest = std::chrono::seconds(10);            ///< nor longer; to 1 h
+};
+
+/// When a second copy is sent, and how many may be: state that the calls to one dependency share.
+/// The delay is the (1 - extra) quantile of how long first copies took lately, so that about
+/// `extra` of the calls reach it; a token bucket bounds them whatever happens:
+/// second copies until any time <= burst + extra × calls.
+///
+/// Times are counted in a histogram of eight steps per power of two, so that a delay is at most an
+/// eighth above the quantile; counts are halved each 4096 calls. Source: J. Dean and L. A. Barroso,
+/// "The Tail at Scale", CACM 2013.
+class hedging {
+ public:
+  /// Throws std::invalid_argument when an option is out of its bounds.
+  explicit hedging(hedging_options options = {}) : options_(checked(options)) {}
+  hedging(const hedging&) = delete;
+  hedging& operator=(const hedging&) = delete;
+
+  /// Calls `function(const hedged_copy&)` on the executor, and once more when the delay is over;
+  /// `done(hedged_answer<R>)` runs exactly once, with the first success or the last failure. What
+  /// success is, the result tells: as a policy of retry judges it. The loser's token stops; what it
+  /// returns is dropped. `function` must bear two calls at once.
+  /// Throws std::bad_alloc before anything started.
+  /// @param timers  a timer_queue, or a virtual_clock in a test
+  template <executor Executor, timer_source Timers, class Function, class Handler>
+  void run_on(Executor& where, Timers& timers, const stop_token& token, Function function,
+              Handler done);
+
+  /// The same, and waits for the answer: for an attempt of a synchronous retry. Not from a task of
+  /// an executor whose threads all wait so.
+  template <executor Executor, timer_source Timers, class Function>
+  [[nodiscard]] auto run(Executor& where, Timers& timers, const stop_token& token,
+                         Function function);
+
+  /// How long a call waits before its second copy. A call begins: pays in. A short lock.
+  [[nodiscard]] duration begin() noexcept {
+    const lock_guard lock(mutex_);
+    tokens_ = std::min<double>(options_.burst, tokens_ + options_.extra);
+    ++calls_;
+    return delay_;
+  }
+  /// Asks for a second copy. Result: true when it may be sent. A short lock.
+  [[nodiscard]] bool try_hedge() noexcept {
+    const lock_guard lock(mutex_);
+    if (tokens_ < 1.0 - 1e-9) return false;
+    tokens_ -= 1.0;
+    ++hedged_;
+    return true;
+  }
+  /// A first copy took `took`, or was given up for its second after that long. A short lock.
+  void took(duration took) noexcept {
+    const lock_guard lock(mutex_);
+    ++counts_[place_of(took)];
+    if (++seen_ % 64 == 0 || seen_ == warm) learn();
+  }
+
+  struct counts {
+    std::uint64_t calls;
+    std::uint64_t hedged;  ///< second copies allowed
+    duration delay;        ///< of the next call
+  };
+  [[nodiscard]] counts stats() const noexcept {
+    const lock_guard lock(mutex_);
+    return {calls_, hedged_, delay_};
+  }
+  [[nodiscard]] const hedging_options& options() const noexcept { return options_; }
+
+ private:
+  using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
+  static constexpr std::uint64_t warm = 100;
+  static constexpr std::size_t places = 64 * 8;
+
+  static const hedging_options& checked(const hedging_options& options) {
+    constexpr std::string_view where = "hedging";
+    detail::require_between(where, "extra", options.extra, 0.0001, 0.5);
+    detail::require_between(where, "burst", options.burst, 1U, 1'000'000U);
+    const duration hour = std::chrono::hours(1);
+    detail::require_between(where, "longest", options.longest, duration(1), hour);
+    detail::require_between(where, "shortest", options.shortest, duration(1), options.longest);
+    detail::require_between(where, "first_delay", options.first_delay, duration(1), hour);
+    return options;
+  }
+
+  /// The step of a time: its power of two, and the three bits below.
+  static std::size_t place_of(duration took) noexcept {
+    const auto size = static_cast<std::uint64_t>(std::max(took, duration(8)).count());
+    const int power = static_cast<int>(std::bit_width(size)) - 1;
+    return static_cast<std::size_t>(power) * 8 + (size >> (power - 3) & 7);
+  }
+  /// The longest time of a step.
+  static duration top_of(std::size_t place) noexcept {
+    const std::size_t power = place / 8;
+    const std::uint64_t next = (place % 8 + 9) << (power - 3);
+    return duration(static_cast<duration::rep>(next - 1));
+  }
+
+  void learn() noexcept {
+    if (seen_ < warm) return;
+    std::uint64_t sum = 0;
+    for (const std::uint32_t each : counts_)
+      sum += each;
+    const auto longer = static_cast<std::uint64_t>(static_cast<double>(sum) * options_.extra);
+    std::uint64_t above = 0;
+    std::size_t place = places;
+    while (place > 24 && above + counts_[place - 1] <= longer)
+      above += counts_[--place];
+    delay_ = std::clamp(top_of(std::max<std::size_t>(place, 25) - 1), options_.shortest,
+                        options_.longest);
+    if (seen_ % 4096 != 0) return;
+    for (std::uint32_t& each : counts_)
+      each /= 2;
+  }
+
+  const hedging_options options_;
+  mutable detail::sync::mutex mutex_;  // guards everything below
+  std::array<std::uint32_t, places> counts_{};
+  std::uint64_t seen_ = 0;
+  duration delay_ = options_.first_delay;
+  double tokens_ = options_.burst;
+  std::uint64_t calls_ = 0;
+  std::uint64_t hedged_ = 0;
+};
+
+/// What a copy of a call is told.
+struct hedged_copy {
+  std::uint32_t index;  ///< 1 for the first, 2 for the second: choose another host
+  stop_token token;     ///< stops when the other copy has won, or the caller asked
+};
+
+/// The end of a hedged call.
+template <class R>
+struct [[nodiscard]] hedged_answer {
+  std::optional<R> result;      ///< of the copy that won, or failed last; empty: none returned
+  std::uint32_t won = 0;        ///< the copy that succeeded; 0: none did
+  std::uint32_t copies = 0;     ///< copies begun
+  std::exception_ptr error;     ///< of the copy that failed last, if it threw
+  const char* refused = "";     ///< why the executor ran no copy at all
+
+  /// True when a copy succeeded.
+  [[nodiscard]] explicit operator bool() const noexcept { return won != 0; }
+};
+
+namespace detail {
+
+/// The race of two copies. I1: done_ runs once, by whoever sets decided_, after the lock.
+/// I2: running_ counts copies that are with the executor or under way, and hand-overs to it.
+template <executor Executor, timer_source Timers, class Function, class Done>
+class hedged_race
+    : public std::enable_shared_from_this<hedged_race<Executor, Timers, Function, Done>> {
+ public:
+  using result = std::invoke_result_t<Function&, const hedged_copy&>;
+  static_assert(!std::is_reference_v<result> && !std::is_void_v<result>,
+                "a hedged function returns a value");
+
+  hedged_race(Executor& where, Timers& timers, hedging& shared, Function function, Done done)
+      : where_(where),
+        timers_(timers),
+        shared_(shared),
+        function_(std::move(function)),
+        done_(std::move(done)) {}
+  hedged_race(const hedged_race&) = delete;
+  hedged_race& operator=(const hedged_race&) = delete;
+
+  void start(const stop_token& token) {
+    if (token.stop_possible()) on_stop_.emplace(token, stop_both{this->weak_from_this()});
+    started_ = timers_.now();
+    const duration delay = shared_.begin();
+    post(1);
+    VELTRIX_TRY {
+      timers_.call_at(saturating_add(started_, delay), alarm{this->weak_from_this()});
+    }
+    VELTRIX_CATCH_ALL {
+      // Without memory for a timer the call goes on with one copy.
+    }
+  }
+
+ private:
+  using lock_guard = sync::lock_guard<sync::mutex>;
+
+  struct ending {
+    std::optional<result> got{};
+    std::exception_ptr error{};
+    std::uint32_t won = 0;     // the copy that succeeded
+    const char* refused = "";  // why a copy did not run
+  };
+
+  struct stop_both {
+    std::weak_ptr<hedged_race> race;
+    void operator()() const noexcept {
+      if (const auto kept = race.lock()) {
+        kept->stops_[0].request_stop();
+        kept->stops_[1].request_stop();
+      }
+    }
+  };
+  struct alarm {
+    std::weak_ptr<hedged_race> race;
+    void operator()() const {
+      if (const auto kept = race.lock()) kept->hedge();
+    }
+  };
+  /// A copy with the executor. Destroyed unrun, it counts as a copy that failed.
+  class turn {
+   public:
+    turn(std::shared_ptr<hedged_race> race, std::uint32_t index) noexcept
+        : race_(std::move(race)), index_(index) {}
+    turn(turn&&) noexcept = default;
+    ~turn() {
+      if (race_ && !ran_) race_->dropped();
+    }
+    void operator()() {
+      ran_ = true;
+      race_->perform(index_);
+    }
+
+   private:
+    std::shared_ptr<hedged_race> race_;  // null once moved from
+    std::uint32_t index_;
+    bool ran_ = false;
+  };
+
+  void hedge() {
+    {
+      const lock_guard lock(mutex_);
+      if (decided_) return;
+    }
+    if (shared_.try_hedge()) post(2);
+  }
+
+  /// The turn counts as running, and so does the hand-over: a refusal ends nothing before it is
+  /// known why.
+  void post(std::uint32_t index) {
+    {
+      const lock_guard lock(mutex_);
+      if (decided_) return;
+      running_ += 2;
+    }
+    post_result taken{post_status::full, "there is no memory for the task"};
+    VELTRIX_TRY {
+      taken = where_.try_post(task(turn(this->shared_from_this(), index)));
+    }
+    VELTRIX_CATCH_ALL {
+      // The turn, destroyed on the way here, has been counted out.
+    }
+    ended({.refused = taken.why});
+  }
+  void dropped() { ended({.refused = "the executor dropped the task"}); }
+
+  void perform(std::uint32_t index) {
+    {
+      const lock_guard lock(mutex_);
+      if (decided_) return;
+      ++answer_.copies;
+    }
+    ending told;
+    VELTRIX_TRY {
+      told.got.emplace(function_(hedged_copy{index, stops_[index - 1].get_token()}));
+      if (judge_by_itself(*told.got).kind == verdict_kind::success) told.won = index;
+    }
+    VELTRIX_CATCH_ALL {
+      told.error = std::current_exception();
+    }
+    ended(std::move(told));
+  }
+
+  /// One of those that running_ counts is over.
+  void ended(ending told) {
+    {
+      const lock_guard lock(mutex_);
+      --running_;
+      if (decided_) return;
+      if (told.got || told.error != nullptr) {
+        answer_.result = std::move(told.got);
+        answer_.error = std::move(told.error);
+      }
+      if (*told.refused != '\0') answer_.refused = told.refused;
+      if (told.won == 0 && running_ > 0) return;
+      decided_ = true;
+      answer_.won = told.won;
+      if (answer_.copies > 0) answer_.refused = "";
+    }
+    for (stop_source& each : stops_)
+      each.request_stop();
+    if (told.won != 0) shared_.took(timers_.now() - started_);
+    Done done = std::move(done_);
+    done(std::move(answer_));
+  }
+
+  Executor& where_;
+  Timers& timers_;
+  hedging& shared_;
+  Function function_;  // both copies may be in it at once
+  Done done_;
+  time_point started_{};
+  stop_source stops_[2];
+  sync::mutex mutex_;  // guards the four below, until decided_
+  bool decided_ = false;
+  std::uint32_t running_ = 0;
+  hedged_answer<result> answer_;
+  std::optional<stop_callback<stop_both>> on_stop_;  // written by start() only
+};
+
+/// A completion that another thread waits for.
+template <class R>
+struct awaited_answer {
+  sync::mutex mutex;  // guards told
+  sync::condition_variable came;
+  std::optional<hedged_answer<R>> told;
+};
+
+}  // namespace detail
+
+template <executor Executor, timer_source Timers, class Function, class Handler>
+void hedging::run_on(Executor& where, Timers& timers, const stop_token& token, Function function,
+                     Handler done) {
+  using race = detail::hedged_race<Executor, Timers, Function, Handler>;
+  std::make_shared<race>(where, timers, *this, std::move(function), std::move(done))->start(token);
+}
+
+template <executor Executor, timer_source Timers, class Function>
+auto hedging::run(Executor& where, Timers& timers, const stop_token& token, Function function) {
+  using result = std::invoke_result_t<Function&, const hedged_copy&>;
+  const auto answer = std::make_shared<detail::awaited_answer<result>>();
+  run_on(where, timers, token, std::move(function), [answer](hedged_answer<result> told) {
+    const detail::sync::lock_guard<detail::sync::mutex> lock(answer->mutex);
+    answer->told.emplace(std::move(told));
+    answer->came.notify_all();
+  });
+  detail::sync::unique_lock<detail::sync::mutex> lock(answer->mutex);
+  while (!answer->told)
+    answer->came.wait(lock);  // woken by the completion, after it wrote told
+  return std::move(*answer->told);
+}
+
+}  // namespace VELTRIX_ABI
+}  // namespace veltrix
