@@ -49,8 +49,7 @@ inline std::string line(const std::vector<double>& values, double most, double x
 
 inline std::string panel(const series& drawn, const world& rules, double x, double y) {
   const double second = panel_width / rules.ends;
-  const double most =
-      std::max(2.0, *std::max_element(drawn.load.begin(), drawn.load.end()));
+  const double most = std::max(2.0, *std::max_element(drawn.load.begin(), drawn.load.end()));
   std::string made = "<rect class=\"away\" x=\"" + number(x + second * rules.away_from) +
                      "\" y=\"" + number(y) + "\" width=\"" + number(second * rules.away_for) +
                      "\" height=\"" + number(panel_height) + "\"/>\n";
@@ -81,7 +80,8 @@ inline std::string chart(const std::vector<series>& drawn, const world& rules) {
   const double width = left + columns * (panel_width + left);
   const double height = top + static_cast<double>(rows) * (panel_height + gap);
   std::string made = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + number(width) +
-                     " " + number(height) + "\" role=\"img\">\n<title>Load and success over 120 s, "
+                     " " + number(height) +
+                     "\" role=\"img\">\n<title>Load and success over 120 s, "
                      "around an outage of 10 s</title>\n";
   made += style;
   made += text(left, 20, "head", "Around an outage of 10 s (grey): 120 s from left to right");

@@ -28,13 +28,13 @@ struct world {
   double calls_per_second = 2000;  // of all clients, at random times
   double away_from = 20;           // from then on every attempt is refused at once
   double away_for = 10;
-  double weak_for = 10;           // afterwards capacity grows in this time from half to whole
+  double weak_for = 10;             // afterwards capacity grows in this time from half to whole
   double served_per_second = 3000;  // one after another
-  double waiting_room = 1.0;      // seconds of whole capacity; beyond, attempts are refused
-  double refusal_costs = 0.05;    // of one served attempt, when it is refused for want of room
-  double attempt_timeout = 0.3;   // the service works on, but nobody listens
-  double in_time = 0.3;           // a call that took longer is a bad one
-  double ends = 120;              // no calls afterwards; what is open 40 s later has failed
+  double waiting_room = 1.0;        // seconds of whole capacity; beyond, attempts are refused
+  double refusal_costs = 0.05;      // of one served attempt, when it is refused for want of room
+  double attempt_timeout = 0.3;     // the service works on, but nobody listens
+  double in_time = 0.3;             // a call that took longer is a bad one
+  double ends = 120;                // no calls afterwards; what is open 40 s later has failed
 };
 
 /// How an attempt ended.
@@ -52,10 +52,10 @@ inline veltrix::verdict classify(const reply& got) {
 struct findings {
   std::uint64_t attempts = 0;
   std::uint64_t successes = 0;
-  double peak = 0;                  // attempts in the worst tenth of a second / calls in it
-  double recovers_after = -1;       // seconds after the return; negative: never
-  std::uint64_t failed_after = 0;   // calls that came after the return
-  std::vector<double> load{};       // attempts / calls, per second
+  double peak = 0;                   // attempts in the worst tenth of a second / calls in it
+  double recovers_after = -1;        // seconds after the return; negative: never
+  std::uint64_t failed_after = 0;    // calls that came after the return
+  std::vector<double> load{};        // attempts / calls, per second
   std::vector<double> good_share{};  // of the calls that came in that second
 
   [[nodiscard]] double wasted() const {
@@ -301,7 +301,7 @@ class simulation {
   std::deque<ticket> room_;
   ticket serving_{};
   bool busy_ = false;
-  double owed_ = 0;  // seconds that refusals cost the service
+  double owed_ = 0;                                // seconds that refusals cost the service
   std::vector<std::uint32_t> came_, good_, sent_;  // per second, per second, per tenth
   findings found_;
 };

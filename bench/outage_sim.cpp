@@ -98,10 +98,12 @@ contender plain(const char* name, const reference& known, std::uint32_t attempts
 template <class Add>
 contender with(const char* name, const reference& known, const backoff& delay, Add add) {
   const retry rules{.attempts = 6, .delay = delay};
-  return {name, known, same, under([=](shared_state& state) {
-            return add(deadline{1h} | rules | attempt_timeout{300ms}, state);
-          },
-          patient)};
+  return {name, known, same,
+          under(
+              [=](shared_state& state) {
+                return add(deadline{1h} | rules | attempt_timeout{300ms}, state);
+              },
+              patient)};
 }
 
 /// wasted, peak, recovers after, failed after.
@@ -121,11 +123,9 @@ std::vector<contender> contenders() {
   all.push_back(plain("decorrelated x 5", row{1'197'825, 6.5, never, 177'999}, 6,
                       decorrelated_jitter{100ms} | capped{5s}));
   all.push_back(plain("full + Retry-After 2 s", row{1'195'425, 8.2, never, 178'810}, 6, full, 2s));
-  all.push_back(with("full + budget 10 %",
-                     {{45'644, 3.0, 10, 16'720}, {44'122, 3.0, 10, 16'620}}, full,
-                     [](auto policy, shared_state& state) {
-                       return policy | budget{state.tokens};
-                     }));
+  all.push_back(
+      with("full + budget 10 %", {{45'644, 3.0, 10, 16'720}, {44'122, 3.0, 10, 16'620}}, full,
+           [](auto policy, shared_state& state) { return policy | budget{state.tokens}; }));
   all.push_back(
       with("full + throttle", {{29'180, 2.1, 6, 8'024}, {28'068, 2.2, 6, 7'477}}, full,
            [](auto policy, shared_state& state) { return policy | throttle{state.throttled}; }));
@@ -139,18 +139,22 @@ std::vector<contender> contenders() {
   all.push_back(
       with("fixed + eject 3 / 5 s", {{1'241, 1.2, 5, 3'468}, {1'560, 1.2, 5, 4'482}}, fixed,
            [](auto policy, shared_state& state) { return policy | host_guard{state.hosts, 0}; }));
-  all.push_back({"interactive", row{3'742, 2.4, 8, 759}, at_most, under([](shared_state& state) {
-                   return deadline{2s} | retry{} | guard{state.breaker, on_open::wait} |
-                          limit{state.limiter, on_full::wait} | budget{state.tokens} |
-                          attempt_timeout{300ms};
-                 },
-                 {})});
-  all.push_back({"background", row{3'585, 2.5, 28, 0}, at_most, under([](shared_state& state) {
-                   return deadline{30s} | retry{.attempts = retry::any_number} |
-                          guard{state.breaker, on_open::wait} |
-                          limit{state.limiter, on_full::wait} | attempt_timeout{300ms};
-                 },
-                 {})});
+  all.push_back({"interactive", row{3'742, 2.4, 8, 759}, at_most,
+                 under(
+                     [](shared_state& state) {
+                       return deadline{2s} | retry{} | guard{state.breaker, on_open::wait} |
+                              limit{state.limiter, on_full::wait} | budget{state.tokens} |
+                              attempt_timeout{300ms};
+                     },
+                     {})});
+  all.push_back({"background", row{3'585, 2.5, 28, 0}, at_most,
+                 under(
+                     [](shared_state& state) {
+                       return deadline{30s} | retry{.attempts = retry::any_number} |
+                              guard{state.breaker, on_open::wait} |
+                              limit{state.limiter, on_full::wait} | attempt_timeout{300ms};
+                     },
+                     {})});
   return all;
 }
 

@@ -476,11 +476,8 @@ TEST_CASE("circuit_breaker by time judges the results of its window and no older
 
 TEST_CASE("circuit_breaker opens when too many successes are slow, or a probe is") {
   virtual_clock clock;
-  circuit_breaker breaker({.window = 4,
-                           .min_samples = 4,
-                           .slow_after = 100ms,
-                           .slow_ratio = 0.5,
-                           .open_jitter = 0.0});
+  circuit_breaker breaker(
+      {.window = 4, .min_samples = 4, .slow_after = 100ms, .slow_ratio = 0.5, .open_jitter = 0.0});
   CHECK(breaker.times());
   const auto call = [&](duration takes) {
     circuit_breaker::entry entry = breaker.enter(clock);
@@ -541,8 +538,8 @@ TEST_CASE("circuit_breaker by time agrees with a plain list of results") {
         failures += each.failure ? 1 : 0;
         slows += each.slow ? 1 : 0;
       }
-      const bool bad = failures / count >= options.failure_ratio ||
-                       slows / count >= options.slow_ratio;
+      const bool bad =
+          failures / count >= options.failure_ratio || slows / count >= options.slow_ratio;
       const bool opens = (failure || takes > 10ms) && count >= options.min_samples && bad;
       REQUIRE((breaker.state() == breaker_state::open) == opens);
     }
