@@ -13,7 +13,8 @@ LAYERS = {
     SEAM: 1,
     "clock.hpp": 2, "stop_token.hpp": 2, "executor.hpp": 2, "reclaim.hpp": 2,
     "snapshot_cell.hpp": 3, "concurrent_map.hpp": 3, "bounded_queue.hpp": 3,
-    "elastic_pool.hpp": 3, "backoff.hpp": 3, "resilience.hpp": 3,
+    "elastic_pool.hpp": 3, "backoff.hpp": 3, "resilience.hpp": 3, "endpoint_set.hpp": 3,
+    "connection_pool.hpp": 3, "readiness.hpp": 3, "lease.hpp": 3, "two_phase_loader.hpp": 3,
     "retry.hpp": 4, "hedge.hpp": 4, "keyed_executor.hpp": 4, "loading_cache.hpp": 4,
     UMBRELLA: 5,
 }

@@ -19,6 +19,8 @@ PRIMITIVES = {
     "reclaim": STRUCTURE, "snapshot_cell": STRUCTURE, "concurrent_map": STRUCTURE,
     "bounded_queue": STRUCTURE, "elastic_pool": STRUCTURE, "resilience": STRUCTURE,
     "keyed_executor": STRUCTURE, "loading_cache": STRUCTURE, "hedge": STRUCTURE,
+    "endpoint_set": STRUCTURE, "connection_pool": STRUCTURE, "lease": STRUCTURE,
+    "readiness": VALUE, "two_phase_loader": VALUE,
 }
 
 _CASE = re.compile(

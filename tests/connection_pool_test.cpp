@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "veltrix/connection_pool.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+using namespace std::chrono_literals;
+using veltrix::connection_pool;
+using veltrix::connection_pool_options;
+using veltrix::steady_clock;
+using veltrix::stop_source;
+using veltrix::time_point;
+
+namespace {
+
+constexpr time_point start{1h};
+
+/// Counts what lives; moves only.
+struct wire {
+  explicit wire(int opened) : number(opened) { ++living(); }
+  wire(wire&& other) noexcept : number(std::exchange(other.number, 0)) {}
+  wire& operator=(wire&& other) noexcept {
+    std::swap(number, other.number);
+    return *this;
+  }
+  ~wire() { living() -= number == 0 ? 0 : 1; }
+  static int& living() {
+    static int count = 0;
+    return count;
+  }
+  int number;
+};
+
+struct setting {
+  using opener = std::function<std::optional<wire>(const std::string&)>;
+  using tester = std::function<bool(wire&)>;
+  using pool = connection_pool<std::string, wire, opener, tester>;
+
+  explicit setting(connection_pool_options options = {})
+      : connections(
+            options,
+            [this](const std::string&) -> std::optional<wire> {
+              if (refuses) return std::nullopt;
+              return wire(++opened);
+            },
+            [this](wire&) { return alive; }) {}
+  int opened = 0;
+  bool refuses = false;
+  bool alive = true;
+  pool connections;
+};
+
+using lease = setting::pool::lease;
+
+}  // namespace
+
+TEST_CASE("connection_pool R56 the 51st is refused with the number in use and the oldest") {
+  setting here;
+  std::vector<setting::pool::answer> held;
+  for (int i = 0; i < 50; ++i)
+    held.push_back(here.connections.try_acquire("a", start + i * 1ms));
+  CHECK(here.opened == 50);
+  const auto refused = here.connections.try_acquire("a", start + 3200ms);
+  CHECK_FALSE(refused);
+  CHECK(refused.why == "pool of 50 in use, oldest 3.2 s");
+  CHECK(here.connections.try_acquire("b", start));  // another host has its own
+  held.pop_back();
+  CHECK(here.connections.try_acquire("a", start + 4s));
+  CHECK(here.opened == 51);
+}
+
+TEST_CASE("connection_pool R56 closes what was idle for 10 s, and reuses until 60 s old") {
+  setting here;
+  const auto use = [&](time_point now) {
+    auto got = here.connections.try_acquire("a", now);
+    REQUIRE(got);
+    const int number = got.held->number;
+    got.held.give_back(now);
+    return number;
+  };
+  CHECK(use(start) == 1);
+  CHECK(use(start + 10s - 1ns) == 1);
+  CHECK(here.connections.sweep(start + 15s) == start + 20s - 1ns);
+  CHECK(here.connections.stats("a").idle == 1);
+  CHECK(here.connections.sweep(start + 20s - 1ns) == veltrix::no_deadline);
+  CHECK(here.connections.stats("a").idle == 0);
+  CHECK(wire::living() == 0);
+
+  const time_point again = start + 100s;
+  CHECK(use(again) == 2);
+  for (int i = 1; i <= 11; ++i)
+    CHECK(use(again + i * 5s) == 2);
+  CHECK(use(again + 60s) == 3);  // too old, whatever its use
+  CHECK(wire::living() == 1);
+}
+
+TEST_CASE("connection_pool R54 hands out no dead connection, and none to a host that left") {
+  const std::uint64_t seed = 38001;
+  INFO("seed " << seed);
+  veltrix_test::random_source choose(seed);
+  setting here;
+  std::vector<std::string> hosts;
+  for (int i = 0; i < 20; ++i)
+    hosts.push_back("server-" + std::to_string(i));
+  here.connections.keep_only(hosts);
+  std::map<std::string, int> share;
+  for (int call = 0; call < 1000; ++call) {
+    auto got = here.connections.try_acquire(hosts[choose.below(20)], start);
+    REQUIRE(got);
+    got.held.give_back(start);
+  }
+  auto in_use = here.connections.try_acquire("server-7", start);
+  auto left = hosts;
+  left.erase(left.begin() + 7);
+  here.connections.keep_only(left);
+  CHECK(here.connections.stats("server-7").idle == 0);
+  in_use.held.give_back(start);  // it comes back to a host that is gone, and is closed
+  CHECK(here.connections.stats("server-7").idle == 0);
+  for (int call = 0; call < 100'000; ++call) {
+    const std::string& host = hosts[choose.below(20)];
+    auto got = here.connections.try_acquire(host, start + 1s);
+    share[host] += got ? 1 : 0;
+    got.held.give_back(start + 1s);
+  }
+  CHECK(share["server-7"] == 0);
+  CHECK(share["server-8"] > 4000);
+  CHECK(here.connections.try_acquire("server-7", start).why == "the host is not in the set");
+  CHECK(here.connections.try_acquire("never seen", start).why == "the host is not in the set");
+
+  here.connections.keep_only(hosts);
+  const int before = here.opened;
+  CHECK(here.connections.try_acquire("server-7", start));
+  CHECK(here.opened == before + 1);  // a host that returns starts with none
+
+  here.alive = false;
+  CHECK(here.connections.try_acquire("server-3", start));
+  CHECK(here.opened == before + 2);  // the idle one did not answer
+}
+
+TEST_CASE("connection_pool keeps no discarded connection, nor room for a refused one") {
+  setting here({.per_host = 1});
+  {
+    auto got = here.connections.try_acquire("a", start);
+    CHECK(got.held->number == 1);
+    got.held.discard();
+  }
+  CHECK(here.connections.stats("a").idle == 0);
+  here.refuses = true;
+  const auto refused = here.connections.try_acquire("a", start);
+  CHECK(refused.why == "the connection was refused");
+  CHECK(here.connections.stats("a").in_use == 0);
+  here.refuses = false;
+  CHECK(here.connections.try_acquire("a", start));
+}
+
+TEST_CASE("connection_pool closes what was opened while its host left") {
+  connection_pool<int, int, std::function<std::optional<int>(int)>, bool (*)(int&)>* self = nullptr;
+  connection_pool<int, int, std::function<std::optional<int>(int)>, bool (*)(int&)> pool(
+      {},
+      [&](int) {
+        self->keep_only({2});
+        return std::optional<int>(7);
+      },
+      [](int&) { return true; });
+  self = &pool;
+  CHECK(pool.try_acquire(1, start).why == "the host is not in the set");
+  CHECK(pool.stats(1).in_use == 0);
+  CHECK(pool.stats(1).idle == 0);
+}
+
+TEST_CASE("connection_pool acquire waits for a place, within its bounds") {
+  setting here({.per_host = 1, .waiters = 1});
+  steady_clock clock;
+  auto held = here.connections.acquire("a", clock, {veltrix::no_deadline});
+  REQUIRE(held);
+  const auto late = here.connections.acquire("a", clock, {clock.now() + 1ms});
+  CHECK_FALSE(late);
+
+  stop_source stop;
+  std::thread waiter([&] {
+    const auto stopped =
+        here.connections.acquire("a", clock, {veltrix::no_deadline, stop.get_token()});
+    CHECK_FALSE(stopped);
+  });
+  while (here.connections.stats("a").waiting == 0)
+    std::this_thread::yield();
+  const auto beyond = here.connections.acquire("a", clock, {veltrix::no_deadline});
+  CHECK(veltrix_test::contains(", 1 wait already").match(beyond.why));
+  stop.request_stop();
+  waiter.join();
+
+  std::thread giver([&] { held.held.give_back(clock.now()); });
+  CHECK(here.connections.acquire("a", clock, {veltrix::no_deadline}));
+  giver.join();
+}
+
+TEST_CASE("connection_pool refuses options out of bounds") {
+  CHECK_THROWS_AS(setting({.per_host = 0}), std::invalid_argument);
+  CHECK_THROWS_AS(setting({.waiters = 200'000}), std::invalid_argument);
+  CHECK_THROWS_AS(setting({.idle = 0s}), std::invalid_argument);
+  CHECK_THROWS_AS(setting({.max_age = 25h}), std::invalid_argument);
+}
