@@ -20,11 +20,8 @@ using namespace std::chrono_literals;
 TEST_CASE("hedge H1 completes every call exactly once") {
   veltrix::elastic_pool pool(4);
   veltrix::timer_queue timers;
-  veltrix::hedging shared({.extra = 0.5,
-                           .burst = 1'000'000,
-                           .first_delay = 1us,
-                           .shortest = 1ns,
-                           .longest = 1us});
+  veltrix::hedging shared(
+      {.extra = 0.5, .burst = 1'000'000, .first_delay = 1us, .shortest = 1ns, .longest = 1us});
   const std::size_t calls = veltrix_test::scale(20'000);
   std::vector<std::atomic<int>> ended(calls);
   std::atomic<std::size_t> open{0};
@@ -33,7 +30,8 @@ TEST_CASE("hedge H1 completes every call exactly once") {
     while (open.load() > 64)
       std::this_thread::yield();
     open.fetch_add(1);
-    shared.run_on(pool, timers, {},
+    shared.run_on(
+        pool, timers, {},
         [call](const veltrix::hedged_copy& copy) -> std::optional<std::size_t> {
           if (call % 3 == 0) std::this_thread::yield();
           if (call % 5 == 0 && copy.index == 1) return std::nullopt;

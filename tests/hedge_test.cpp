@@ -31,7 +31,8 @@ static_assert(!std::is_move_constructible_v<hedging>);
 /// A call of which the test says when each copy ends, and how.
 struct race {
   explicit race(hedging& shared, stop_token token = {}) {
-    shared.run_on(where, clock, token,
+    shared.run_on(
+        where, clock, token,
         [this](const hedged_copy& copy) -> std::optional<int> {
           seen.push_back(copy.index);
           tokens.push_back(copy.token);
@@ -119,14 +120,16 @@ TEST_CASE("hedge tells why the executor ran no copy") {
   virtual_clock clock;
   hedging shared;
   std::vector<std::string> whys;
-  shared.run_on(full, clock, {}, [](const hedged_copy&) { return true; },
+  shared.run_on(
+      full, clock, {}, [](const hedged_copy&) { return true; },
       [&](const hedged_answer<bool>& told) { whys.emplace_back(told.refused); });
   clock.advance(1s);
   CHECK(whys == std::vector<std::string>{"256 of 256 wait"});
 
   {
     hand_executor dropping;
-    shared.run_on(dropping, clock, {}, [](const hedged_copy&) { return true; },
+    shared.run_on(
+        dropping, clock, {}, [](const hedged_copy&) { return true; },
         [&](const hedged_answer<bool>& told) { whys.emplace_back(told.refused); });
   }
   REQUIRE(whys.size() == 2);
@@ -147,8 +150,8 @@ TEST_CASE("hedging delay is the quantile that its extra load leaves, an eighth a
   for (const double extra : {0.01, 0.05, 0.2}) {
     hedging shared({.extra = extra, .longest = 1h});
     const std::uint64_t seed = 1;
-  CAPTURE(seed);
-  random_source choose(seed);
+    CAPTURE(seed);
+    random_source choose(seed);
     std::vector<double> taken;
     for (int i = 0; i < 4'000; ++i) {
       const double ms = 10.0 * std::exp(share(choose) * 3.0);
@@ -281,9 +284,8 @@ TEST_CASE("hedge waits for its answer inside an attempt of retry") {
   const auto got = policy.run([&](attempt& each) {
     ++calls;
     const hedged_answer<int> answer =
-        shared.run(pool, timers, each.token(), [](const hedged_copy& copy) {
-          return static_cast<int>(copy.index);
-        });
+        shared.run(pool, timers, each.token(),
+                   [](const hedged_copy& copy) { return static_cast<int>(copy.index); });
     return calls == 2 ? answer.result : std::nullopt;
   });
   CHECK(got);

@@ -112,8 +112,8 @@ TEST_CASE("two_phase_loader R60 refuses a part that is not what its digest says;
   const load_answer told = load.load();
   CHECK(told.status == load_status::refused);
   CHECK(told.version == 1);
-  CHECK(told.why == "'part-0' has the digest " + plain_digest()("v2-0?") +
-                        ", its manifest says " + plain_digest()("v2-0"));
+  CHECK(told.why == "'part-0' has the digest " + plain_digest()("v2-0?") + ", its manifest says " +
+                        plain_digest()("v2-0"));
   CHECK(*load.current()->find("part-0") == "v1-0");
   source.lies = false;
   CHECK(load.load().status == load_status::swapped);

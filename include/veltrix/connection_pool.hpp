@@ -60,11 +60,11 @@ class connection_pool {
     time_point since;
   };
   struct slot {
-    std::deque<idler> idle{};         // the one used last stands last
+    std::deque<idler> idle{};            // the one used last stands last
     std::multiset<time_point> in_use{};  // since when; those being opened included
     std::uint32_t waiting = 0;
-    std::uint64_t generation = 0;     // grows when the host leaves the set
-    bool gone = false;                // it is not in the set
+    std::uint64_t generation = 0;  // grows when the host leaves the set
+    bool gone = false;             // it is not in the set
   };
 
  public:
@@ -334,9 +334,9 @@ class connection_pool {
   static constexpr const char* not_in_set = "the host is not in the set";
   static constexpr const char* not_opened = "the connection was refused";
   const connection_pool_options options_;
-  Open open_;    // called by several threads at once
-  Alive alive_;  // the same
-  mutable detail::sync::mutex mutex_;        // guards slots_, left_ and any_host_
+  Open open_;                                 // called by several threads at once
+  Alive alive_;                               // the same
+  mutable detail::sync::mutex mutex_;         // guards slots_, left_ and any_host_
   detail::sync::condition_variable changed_;  // a place became free, or a host left
   std::map<Host, slot> slots_;
   std::set<Host> left_;

@@ -38,7 +38,7 @@ struct endpoint {
 };
 
 struct endpoint_set_options {
-  std::uint32_t subset = 20;  ///< endpoints used at most; 1 to 10,000
+  std::uint32_t subset = 20;                          ///< endpoints used at most; 1 to 10,000
   duration ttl = std::chrono::seconds(30);            ///< ask again after this; 1 ms to 24 h
   duration complain_each = std::chrono::seconds(30);  ///< one text per failing while; 1 ms to 24 h
   std::uint64_t instance = 0;  ///< instances with different numbers use different parts

@@ -171,11 +171,11 @@ struct hedged_copy {
 /// The end of a hedged call.
 template <class R>
 struct [[nodiscard]] hedged_answer {
-  std::optional<R> result;      ///< of the copy that won, or failed last; empty: none returned
-  std::uint32_t won = 0;        ///< the copy that succeeded; 0: none did
-  std::uint32_t copies = 0;     ///< copies begun
-  std::exception_ptr error;     ///< of the copy that failed last, if it threw
-  const char* refused = "";     ///< why the executor ran no copy at all
+  std::optional<R> result;   ///< of the copy that won, or failed last; empty: none returned
+  std::uint32_t won = 0;     ///< the copy that succeeded; 0: none did
+  std::uint32_t copies = 0;  ///< copies begun
+  std::exception_ptr error;  ///< of the copy that failed last, if it threw
+  const char* refused = "";  ///< why the executor ran no copy at all
 
   /// True when a copy succeeded.
   [[nodiscard]] explicit operator bool() const noexcept { return won != 0; }

@@ -102,8 +102,8 @@ class two_phase_loader {
     for (const manifest::part& each : wanted->parts) {
       const auto place = next->parts.try_emplace(each.id);
       if (!place.second) {
-        return {load_status::refused, old, fetched, "'" + each.id + "' stands twice in version " +
-                                                        std::to_string(wanted->version)};
+        return {load_status::refused, old, fetched,
+                "'" + each.id + "' stands twice in version " + std::to_string(wanted->version)};
       }
       lack missing = provide(each, place.first->second, fetched);
       if (!missing.why.empty()) return {missing.status, old, fetched, std::move(missing.why)};
@@ -138,8 +138,8 @@ class two_phase_loader {
               "the source gave no '" + wanted.id + "' (" + wanted.digest + ")"};
     }
     if (const std::string is = digest_(*got); is != wanted.digest) {
-      return {load_status::refused, "'" + wanted.id + "' has the digest " + is +
-                                        ", its manifest says " + wanted.digest};
+      return {load_status::refused,
+              "'" + wanted.id + "' has the digest " + is + ", its manifest says " + wanted.digest};
     }
     place = std::make_shared<const std::string>(std::move(*got));
     parts_.emplace(wanted.digest, place);

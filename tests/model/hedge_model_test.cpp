@@ -33,7 +33,8 @@ void race(bool first_succeeds, bool second_succeeds, bool with_stop) {
   veltrix::stop_source stop;
   atomic<int> ended = 0;
   atomic<std::uint32_t> won = 0;
-  shared.run_on(where, clock, stop.get_token(),
+  shared.run_on(
+      where, clock, stop.get_token(),
       [&](const veltrix::hedged_copy& copy) {
         return copy.index == 1 ? first_succeeds : second_succeeds;
       },
@@ -58,18 +59,14 @@ void race(bool first_succeeds, bool second_succeeds, bool with_stop) {
 }  // namespace
 
 TEST_CASE("hedge model: a race of two copies completes once, with a success if there is one") {
-  check_exhausted("hedge both succeed", explore({{.preemptions = 4}}, [] {
-                    race(true, true, false);
-                  }));
-  check_exhausted("hedge first fails", explore({{.preemptions = 4}}, [] {
-                    race(false, true, false);
-                  }));
-  check_exhausted("hedge both fail", explore({{.preemptions = 4}}, [] {
-                    race(false, false, false);
-                  }));
-  check_exhausted("hedge beside a stop", explore({{.preemptions = 2}}, [] {
-                    race(true, true, true);
-                  }));
+  check_exhausted("hedge both succeed",
+                  explore({{.preemptions = 4}}, [] { race(true, true, false); }));
+  check_exhausted("hedge first fails",
+                  explore({{.preemptions = 4}}, [] { race(false, true, false); }));
+  check_exhausted("hedge both fail",
+                  explore({{.preemptions = 4}}, [] { race(false, false, false); }));
+  check_exhausted("hedge beside a stop",
+                  explore({{.preemptions = 2}}, [] { race(true, true, true); }));
 }
 
 TEST_CASE("hedge model: the alarm may come while the first copy ends") {
@@ -84,8 +81,7 @@ TEST_CASE("hedge model: the alarm may come while the first copy ends") {
                         [&](const veltrix::hedged_answer<bool>&) {
                           ended.fetch_add(1, std::memory_order_relaxed);
                         });
-                    together([&] { clock.advance(1ms); },
-                             [&] { where.slots[0](); });
+                    together([&] { clock.advance(1ms); }, [&] { where.slots[0](); });
                     require(ended.load(std::memory_order_relaxed) == 1, "it completes once");
                   }));
 }

@@ -56,25 +56,24 @@ TEST_CASE("lease model: two that ask at once do not both hold the lease") {
 }
 
 TEST_CASE("lease model: who sees a renewed time sees its fence, or a newer one") {
-  check_exhausted("lease renewal beside a reader", explore({{.stale_reads = 2}}, [] {
-                    struct growing_store {
-                      std::uint64_t fence = 0;
-                      veltrix::lease_answer acquire(std::string_view, std::string_view,
-                                                    veltrix::duration) {
-                        return {++fence, {}};
-                      }
-                    } store;
-                    veltrix::lease_holder holder(store, {"leader", "a"},
-                                                 {.term = 3s, .margin = 0s});
-                    own_clock clock{start};
-                    static_cast<void>(holder.step(clock));
-                    clock.at = start + 10s;
-                    together([&] { static_cast<void>(holder.step(clock)); },
-                             [&] {
-                               const auto late = holder.fence(start + 10s);
-                               require(!late || *late == 2, "not the fence of the term before");
-                             });
-                  }));
+  check_exhausted(
+      "lease renewal beside a reader", explore({{.stale_reads = 2}}, [] {
+        struct growing_store {
+          std::uint64_t fence = 0;
+          veltrix::lease_answer acquire(std::string_view, std::string_view, veltrix::duration) {
+            return {++fence, {}};
+          }
+        } store;
+        veltrix::lease_holder holder(store, {"leader", "a"}, {.term = 3s, .margin = 0s});
+        own_clock clock{start};
+        static_cast<void>(holder.step(clock));
+        clock.at = start + 10s;
+        together([&] { static_cast<void>(holder.step(clock)); },
+                 [&] {
+                   const auto late = holder.fence(start + 10s);
+                   require(!late || *late == 2, "not the fence of the term before");
+                 });
+      }));
 }
 
 TEST_CASE("fence_gate model: the newest fence wins, and nothing older is admitted after it") {

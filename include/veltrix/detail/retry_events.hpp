@@ -34,10 +34,10 @@ enum class retry_event_kind : std::uint8_t {
 /// News of a call. A call whose first attempt succeeds has none.
 struct retry_event {
   retry_event_kind kind;
-  std::uint32_t attempts;                      ///< begun so far
-  stop_reason reason = stop_reason::success;   ///< of the end: recovered, gave_up
-  duration wait{};                             ///< retries, waits; of gave_up: as retry_after()
-  time_point at{};                             ///< on the call's clock
+  std::uint32_t attempts;                     ///< begun so far
+  stop_reason reason = stop_reason::success;  ///< of the end: recovered, gave_up
+  duration wait{};                            ///< retries, waits; of gave_up: as retry_after()
+  time_point at{};                            ///< on the call's clock
   const char* why = "";
 
   /// One line, without a newline.
