@@ -449,7 +449,9 @@ class bench {
   void conclude(const series& each, const series& baseline) {
     std::vector<double> ratios;
     std::vector<double> differences;
+    std::vector<double> cpu_differences;
     for (std::size_t i = 0; i < each.samples.size(); ++i) {
+      cpu_differences.push_back(each.cpu_samples[i] - baseline.cpu_samples[i]);
       ratios.push_back(each.samples[i] / baseline.samples[i]);
       differences.push_back(each.samples[i] - baseline.samples[i]);
     }
@@ -466,6 +468,15 @@ class bench {
     if (found.beside_ns > 0) std::printf("  (beside: %.0f ns each)", found.beside_ns);
     std::printf("\n");
     std::fflush(stdout);
+    if (each.of->shown == shown_as::difference && each.side != baseline.side) {
+      row added = found;
+      added.workload += ", added";
+      added.value = median(differences);
+      added.versus.clear();
+      added.samples = std::move(differences);
+      added.cpu_samples = std::move(cpu_differences);
+      rows_.push_back(std::move(added));
+    }
     rows_.push_back(std::move(found));
   }
 

@@ -11,9 +11,11 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -166,6 +168,14 @@ class backoff {
     high_ = high;
   }
 
+  /// factor to the power of index. That of two, which is usual, is put together.
+  static double power(double factor, std::uint64_t index) noexcept {
+    constexpr std::uint64_t zero = 1023;  // the exponent of 1.0
+    static_assert(std::numeric_limits<double>::is_iec559);
+    if (factor == 2.0 && index <= zero) return std::bit_cast<double>((zero + index) << 52);
+    return std::pow(factor, static_cast<double>(index));
+  }
+
   /// The curve without jitter, cut at longest_. A double cannot hold every duration, here and in
   /// draw_decorrelated(): what it rounds must not fall below the first.
   [[nodiscard]] duration curve(std::uint64_t index) const noexcept {
@@ -177,7 +187,7 @@ class backoff {
         return std::min(first_ + duration(static_cast<duration::rep>(index * step)), longest_);
       }
       case kind::exponential: {
-        const double grown = ns(first_) * std::pow(factor_, static_cast<double>(index));
+        const double grown = ns(first_) * power(factor_, index);
         return std::min(std::max(detail::saturated_nanoseconds(grown), first_), longest_);
       }
       default: return std::min(first_, longest_);

@@ -59,7 +59,7 @@ struct steady_clock {
   }
 
   /// Blocks until `until` (true) or until `token` stops (false). Blocking.
-  static bool sleep_until(time_point until, const stop_token& token) {
+  [[gnu::noinline]] static bool sleep_until(time_point until, const stop_token& token) {
     detail::sync::mutex mutex;  // guards nothing but the wait
     detail::sync::condition_variable never;
     detail::sync::unique_lock<detail::sync::mutex> lock(mutex);

@@ -153,6 +153,12 @@ class guard {
     return detail::gate_answer::refuse(stop_reason::breaker_open, "the breaker is open",
                                        answer.retry_at);
   }
+  using quick_pass = circuit_breaker::closed_pass;
+  [[nodiscard]] bool quick_enter(quick_pass& held) const noexcept {
+    return breaker_->enter_closed(held);
+  }
+  void quick_leave(quick_pass held) const noexcept { breaker_->success(held); }
+  [[nodiscard]] permit quick_keep(quick_pass held) const noexcept { return breaker_->keep(held); }
   void pause(permit& held) const noexcept { held.drop(); }
   template <class Time>
   void leave(permit& held, const verdict& judged, Time& time) const {
@@ -188,6 +194,9 @@ class budget {
     if (index == 1) shared_->deposit();
     held.spend();
   }
+  using quick_pass = detail::nothing;
+  void quick_begin() const noexcept { shared_->deposit(); }
+  [[nodiscard]] permit quick_keep(quick_pass) const noexcept { return permit(); }
 
  private:
   retry_budget* shared_;
@@ -211,6 +220,9 @@ class throttle {
     if (judged.kind == verdict_kind::ignored) return;
     judged.kind == verdict_kind::success ? shared_->success() : shared_->failure();
   }
+  using quick_pass = detail::nothing;
+  void quick_leave(quick_pass) const noexcept { shared_->success(); }
+  [[nodiscard]] permit quick_keep(quick_pass) const noexcept { return {}; }
 
  private:
   retry_throttle* shared_;

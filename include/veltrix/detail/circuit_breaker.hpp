@@ -144,6 +144,23 @@ class circuit_breaker {
     return enter_slowly(clock.now());
   }
 
+  /// What stands for a permit of a closed breaker that does not judge by time, without its size: a
+  /// plain number, to be given to one of the next two, or to nobody.
+  struct closed_pass {
+    std::uint64_t generation = 0;
+  };
+  /// enter() for such a breaker: one load. Result: false when enter() is to be asked; nothing has
+  /// happened then.
+  [[nodiscard]] bool enter_closed(closed_pass& given) const noexcept {
+    const std::uint64_t seen = fast_.load(detail::sync::relaxed);
+    given.generation = seen >> generation_shift;
+    return (seen & closed_bit) != 0;
+  }
+  /// As permit::success().
+  void success(closed_pass held) noexcept { succeeded(held.generation, {}); }
+  /// A permit in its place.
+  permit keep(closed_pass held) noexcept { return permit(*this, held.generation); }
+
   /// True when it judges by time, so that success() is to be told it.
   [[nodiscard]] bool times() const noexcept { return timed_; }
 
@@ -201,7 +218,7 @@ class circuit_breaker {
     return options;
   }
 
-  entry enter_slowly(time_point now) noexcept {
+  [[gnu::noinline]] entry enter_slowly(time_point now) noexcept {
     const lock_guard lock(mutex_);
     entry answer{permit(*this, generation_)};
     answer.pass.started_ = now;
@@ -248,7 +265,7 @@ class circuit_breaker {
     result what;
   };
 
-  void took_place(const report& told) noexcept {
+  [[gnu::noinline]] void took_place(const report& told) noexcept {
     const lock_guard lock(mutex_);
     if (told.generation != generation_) return;
     if (state_ == breaker_state::closed) {

@@ -76,9 +76,7 @@ class retry_budget {
 
   /// A first attempt is made. One load while the budget is full, else a short lock.
   void deposit() noexcept {
-    if (full_.load(detail::sync::relaxed)) return;
-    const lock_guard lock(mutex_);
-    add(paid_in_);
+    if (!full_.load(detail::sync::relaxed)) deposit_slowly();
   }
 
   /// Asks for one retry at `now`. Result: true as a bool when granted. A short lock.
@@ -123,7 +121,12 @@ class retry_budget {
     full_.store(balance_ == capacity_, detail::sync::relaxed);
   }
 
-  void refund() noexcept {
+  [[gnu::noinline]] void deposit_slowly() noexcept {
+    const lock_guard lock(mutex_);
+    add(paid_in_);
+  }
+
+  [[gnu::noinline]] void refund() noexcept {
     const lock_guard lock(mutex_);
     --granted_;
     add(one);

@@ -65,6 +65,11 @@ class lazy_time {
     return last_;
   }
   void forget() noexcept { fresh_ = false; }
+  /// The clock was read by somebody else, a while ago.
+  void began_at(time_point at) noexcept {
+    first_ = last_ = at;
+    started_ = true;
+  }
   /// The first reading. Reads the clock if nobody has.
   [[nodiscard]] time_point first() {
     if (!started_) static_cast<void>(now());
@@ -119,6 +124,19 @@ inline constexpr std::uint32_t unlimited = ~std::uint32_t{0};
 /// What the driver of a chain does next.
 enum class retry_step : std::uint8_t { attempt, wait, stop };
 
+/// A layer that a quick first attempt can pass: one that has no say before an attempt and after it,
+/// or names what it then gives in place of a permit: a value without a destructor.
+template <class Layer, class Permit, class Time>
+concept quick_layer =
+    requires { typename Layer::quick_pass; } ||
+    !(
+        requires(const Layer& layer, Permit& held, Time& time, time_point until) {
+          layer.enter(held, time, until);
+        } ||
+        requires(const Layer& layer, Permit& held, Time& time) {
+          layer.leave(held, verdict(), time);
+        } || requires(const Layer& layer, Permit& held) { layer.begin(held, 1U); });
+
 /// One call. Source gives the policy in force: read(f) calls f(const Policy&). The order:
 ///   begin → (attempt → perform | wait → resume)* → stop
 /// I1: a wait ends before until_, and no attempt starts at or after it.
@@ -141,7 +159,22 @@ class retry_chain {
   retry_chain(const retry_chain&) = delete;
   retry_chain& operator=(const retry_chain&) = delete;
 
-  [[nodiscard]] retry_step begin() {
+  /// Goes on where a quick first attempt has failed.
+  template <class Attempt>
+  [[nodiscard, gnu::noinline]] retry_step take_over(Attempt&& first, std::bool_constant<true>) {
+    time_.began_at(first.at);
+    return take_over(std::forward<Attempt>(first), std::bool_constant<false>());
+  }
+  template <class Attempt>
+  [[nodiscard, gnu::noinline]] retry_step take_over(Attempt&& first, std::bool_constant<false>) {
+    permits_ = std::move(first.held);
+    note_.attempts = 1;
+    retry_access::begin(attempt_, 1, first.deadline);
+    if (first.sent) attempt_.mark_sent();
+    return settle(first.judged);
+  }
+
+  [[nodiscard, gnu::noinline]] retry_step begin() {
     if constexpr (policy::until_stop) {
       VELTRIX_ASSERT(env_.token().stop_possible(),
                      "until_stopped needs an env with a stop_token that can stop");
@@ -153,13 +186,15 @@ class retry_chain {
   }
 
   /// After a wait that ran to wake_at().
-  [[nodiscard]] retry_step resume() {
+  [[nodiscard, gnu::noinline]] retry_step resume() {
     time_.forget();
     return admit();
   }
 
   /// After a wait that the stop token cut short.
-  [[nodiscard]] retry_step stopped() { return stop(stop_reason::stopped, "the stop token asked"); }
+  [[nodiscard, gnu::noinline]] retry_step stopped() {
+    return stop(stop_reason::stopped, "the stop token asked");
+  }
 
   /// Ends the call from outside: an exception passed through, or nobody runs it any more.
   void abandon(stop_reason reason, const char* why) { static_cast<void>(stop(reason, why)); }
@@ -167,7 +202,11 @@ class retry_chain {
   /// Makes the attempt that begin(), resume() or perform() asked for, and judges it.
   template <class Function, class R>
   [[nodiscard]] retry_step perform(Function& function, outcome<R>& told) {
-    const verdict judged = call(typename policy::caught{}, function, told);
+    return settle(call(typename policy::caught{}, function, told));
+  }
+
+  /// Goes on from the verdict on an attempt.
+  [[nodiscard, gnu::noinline]] retry_step settle(verdict judged) {
     return source_.read([&](const policy& rules) {
       rules.each_layer(permits_, [&](const auto& layer, auto& permit) {
         if constexpr (requires { layer.leave(permit, judged, time_); }) {
@@ -203,7 +242,7 @@ class retry_chain {
   }
 
  private:
-  [[nodiscard]] retry_step admit() {
+  [[nodiscard, gnu::noinline]] retry_step admit() {
     if (env_.token().stop_requested()) return stopped();
     return source_.read([&](const policy& rules) { return admit_by(rules); });
   }
@@ -321,7 +360,7 @@ class retry_chain {
     }
   }
 
-  [[nodiscard]] retry_step stop(stop_reason reason, const char* why) {
+  [[nodiscard, gnu::noinline]] retry_step stop(stop_reason reason, const char* why) {
     permits_ = permits();  // gives back what no attempt will use
     note_.reason = reason;
     note_.why = why;

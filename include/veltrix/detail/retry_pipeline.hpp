@@ -10,6 +10,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -59,6 +60,16 @@ template <class Layer>
   requires requires { typename Layer::permit; }
 struct permit_of<Layer> {
   using type = typename Layer::permit;
+};
+
+template <class Layer>
+struct quick_pass_of {
+  using type = nothing;
+};
+template <class Layer>
+  requires requires { typename Layer::quick_pass; }
+struct quick_pass_of<Layer> {
+  using type = typename Layer::quick_pass;
 };
 
 template <class R>
@@ -171,19 +182,11 @@ class policy_forms {
     static_assert(sleeper<Clock>, "run() sleeps: give env a clock with sleep_until()");
     using result = checked_result<std::remove_reference_t<Function>>;
     outcome<result> told;
-    detail::retry_chain<const Policy, env<Clock, Random>> chain(self(), where,
-                                                                detail::retry_access::note(told));
-    detail::retry_step step = chain.begin();
-    while (step != detail::retry_step::stop) {
-      if (step == detail::retry_step::attempt) {
-        step = chain.perform(function, told);
-      } else {
-        // Woken by the clock, or by the token's stop request.
-        const bool slept = where.clock().sleep_until(chain.wake_at(), where.token());
-        step = slept ? chain.resume() : chain.stopped();
-      }
+    if constexpr (Policy::template quick<Clock> && !std::is_void_v<result>) {
+      first_quickly(where, function, told);
+    } else {
+      slowly(where, function, told, nullptr);
     }
-    chain.fall_back(told);
     return told;
   }
 
@@ -213,6 +216,75 @@ class policy_forms {
 
  private:
   [[nodiscard]] const Policy& self() const noexcept { return static_cast<const Policy&>(*this); }
+
+  /// A first attempt that failed, for the chain to go on from.
+  struct first_attempt {
+    typename Policy::policy_type::permits held;
+    time_point at;  // when it began, if the clock was read
+    time_point deadline;
+    bool sent;
+    verdict judged;
+  };
+
+  /// The first attempt, with nothing on the way that only a failure needs. What does not go that
+  /// way goes the slow one, from wherever it stands.
+  template <class Clock, class Random, class Function, class R>
+  void first_quickly(env<Clock, Random>& where, Function& function, outcome<R>& told) const {
+    const Policy& rules = self();
+    typename Policy::quick_passes held;
+    attempt made = detail::retry_access::make_attempt(where.token());
+    time_point first{};
+    time_point until = where.until();
+    if constexpr (Policy::has_deadline || Policy::has_timeout) {
+      first = where.clock().now();
+      if constexpr (Policy::has_deadline) {
+        until = std::min(until, saturating_add(first, rules.total_time()));
+      }
+      if (first >= until) return slowly(where, function, told, nullptr);
+    } else if (until != no_deadline) {
+      return slowly(where, function, told, nullptr);
+    }
+    if (where.token().stop_requested() || !rules.quick_enter(held)) {
+      return slowly(where, function, told, nullptr);
+    }
+    if constexpr (Policy::has_timeout) {
+      until = std::min(until, saturating_add(first, rules.timeout()));
+    }
+    detail::retry_access::begin(made, 1, until);
+    auto& last = detail::retry_access::last(told);
+    last.emplace(detail::call_attempt(function, made));
+    const verdict judged = rules.judge(*last);
+    detail::retry_access::note(told).attempts = 1;
+    if (judged.kind == verdict_kind::success) [[likely]] {
+      return rules.quick_leave(held);
+    }
+    first_attempt failed{{}, first, made.deadline(), made.sent(), judged};
+    rules.quick_keep(held, failed.held);
+    slowly(where, function, told, &failed);
+  }
+
+  /// Attempts and waits until the chain stops.
+  /// @param first  what has been done already; null: nothing
+  template <class Clock, class Random, class Function, class R>
+  [[gnu::noinline]] void slowly(env<Clock, Random>& where, Function& function, outcome<R>& told,
+                                first_attempt* first) const {
+    detail::retry_chain<const Policy, env<Clock, Random>> chain(self(), where,
+                                                                detail::retry_access::note(told));
+    using asked = typename Policy::policy_type;
+    constexpr std::bool_constant<asked::has_deadline || asked::has_timeout> timed;
+    detail::retry_step step =
+        first == nullptr ? chain.begin() : chain.take_over(std::move(*first), timed);
+    while (step != detail::retry_step::stop) {
+      if (step == detail::retry_step::attempt) {
+        step = chain.perform(function, told);
+      } else {
+        // Woken by the clock, or by the token's stop request.
+        const bool slept = where.clock().sleep_until(chain.wake_at(), where.token());
+        step = slept ? chain.resume() : chain.stopped();
+      }
+    }
+    chain.fall_back(told);
+  }
 
   /// What the function returns, after the checks that only a call can make.
   template <class Function>
@@ -273,6 +345,7 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
  public:
   using policy_type = pipeline;
   using permits = std::tuple<typename detail::permit_of<Layers>::type...>;
+  using quick_passes = std::tuple<typename detail::quick_pass_of<Layers>::type...>;
 
   static constexpr bool has_deadline =
       requires(const layer_of<kind::total_time>& layer) { layer.total; };
@@ -314,11 +387,46 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
         outer.layers_);
   }
 
+  /// Whether a first attempt may go the quick way: every layer can, and no exception is judged.
+  template <class Clock>
+  static constexpr bool quick =
+      !catches && (detail::quick_layer<Layers, typename detail::permit_of<Layers>::type,
+                                       detail::lazy_time<Clock>> &&
+                   ...);
+
   // What the engine asks.
 
   template <class Use>
   decltype(auto) read(Use&& use) const {
     return use(*this);
+  }
+  /// Admits a first attempt if every layer does so quickly. Result: false when one does not, and
+  /// then nothing has happened.
+  [[nodiscard]] bool quick_enter(quick_passes& held) const {
+    bool in = true;
+    each_pass(held, [&](const auto& layer, auto& pass) {
+      if constexpr (requires { layer.quick_enter(pass); }) in = in && layer.quick_enter(pass);
+    });
+    if (!in) return false;
+    each_pass(held, [](const auto& layer, auto&) {
+      if constexpr (requires { layer.quick_begin(); }) layer.quick_begin();
+    });
+    return true;
+  }
+  /// It succeeded.
+  void quick_leave(quick_passes held) const {
+    each_pass(held, [](const auto& layer, auto& pass) {
+      if constexpr (requires { layer.quick_leave(pass); }) layer.quick_leave(pass);
+    });
+  }
+  /// It failed: what it held, for the engine.
+  void quick_keep(quick_passes held, permits& kept) const {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      const auto keep = [](const auto& layer, auto& pass, auto& permit) {
+        if constexpr (requires { layer.quick_keep(pass); }) permit = layer.quick_keep(pass);
+      };
+      (keep(std::get<I>(layers_), std::get<I>(held), std::get<I>(kept)), ...);
+    }(std::index_sequence_for<Layers...>{});
   }
   [[nodiscard]] duration total_time() const { return get<kind::total_time>().total; }
   [[nodiscard]] duration timeout() const { return get<kind::timeout>().each; }
@@ -360,6 +468,12 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
   }
 
  private:
+  template <class Visit>
+  void each_pass(quick_passes& held, Visit&& visit) const {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (visit(std::get<I>(layers_), std::get<I>(held)), ...);
+    }(std::index_sequence_for<Layers...>{});
+  }
   template <kind Kind>
   [[nodiscard]] const layer_of<Kind>& get() const {
     return std::get<place_of(Kind)>(layers_);
@@ -443,6 +557,9 @@ class live_policy : public policy_forms<live_policy<Getter>> {
 
  public:
   using policy_type = std::remove_cvref_t<decltype(policy_in(std::declval<const got&>()))>;
+  /// Never: the policy is asked for anew around each attempt.
+  template <class Clock>
+  static constexpr bool quick = false;
 
   explicit live_policy(Getter get) : get_(std::move(get)) {}
 
