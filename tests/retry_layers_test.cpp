@@ -1,10 +1,12 @@
 // The layers of a policy that stand on limiter, throttle and outlier_set.
 // SPDX-License-Identifier: BSL-1.0
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -301,4 +303,61 @@ TEST_CASE("retry from a snapshot_cell keeps budget, breaker and attempts through
   for (int i = 0; i < 6; ++i)
     breaker.enter(here.clock).pass.failure(here.clock.now());
   CHECK(breaker.state() == breaker_state::open);  // with the four of the call
+}
+
+// --- the requirements, in small ------------------------------------------------------------------
+
+TEST_CASE("retry R49 lookups through an outage of 10 s end within 300 ms, with a value") {
+  setting here;
+  circuit_breaker breaker({}, small_random(1));
+  const time_point start = here.clock.now();
+  const auto away = [&] {
+    const duration since = here.clock.now() - start;
+    return since >= 5s && since < 15s;
+  };
+  stale<int> kept{0, 0s};
+  time_point kept_at = start;
+  const auto policy =
+      deadline{300ms} |
+      fallback{1min,
+               [&] { return std::optional(stale<int>{kept.value, here.clock.now() - kept_at}); }} |
+      retry{.attempts = 3, .delay = constant{20ms}} | guard{breaker} |
+      classifying([](int got) { return got == 0 ? verdict::transient() : verdict::success(); });
+  duration slowest{};
+  int without = 0;
+  int version = 1;
+  for (int lookup = 0; lookup < 2'000; ++lookup) {
+    if (lookup == 500) version = 2;  // a reload, in the middle of the outage
+    const time_point asked = here.clock.now();
+    const outcome<int> got = policy.run(here.where, [&] {
+      here.clock.advance(away() ? 50ms : 2ms);
+      return away() ? 0 : version;
+    });
+    slowest = std::max(slowest, here.clock.now() - asked);
+    without += got && *got > 0 ? 0 : 1;
+    if (got && !got.fell_back()) {
+      kept.value = *got;
+      kept_at = here.clock.now();
+    }
+    here.clock.advance(10ms);
+  }
+  CHECK(slowest <= 300ms);
+  CHECK(without == 0);
+  CHECK(kept.value == 2);
+}
+
+TEST_CASE("retry R65 deadlines stand on a clock that no jump of the time of day moves") {
+  CHECK(time_point::clock::is_steady);
+  CHECK(std::is_same_v<time_point::clock, std::chrono::steady_clock>);
+  setting here;  // a reading that an older thread took an hour before is late, not early
+  outlier_set hosts(2);
+  const time_point now = here.clock.now();
+  for (int i = 0; i < 3; ++i)
+    hosts.failure(0, now);
+  CHECK_FALSE(hosts.failure(0, now - 1h));
+  CHECK(hosts.back_at(0) == now + 5s);
+  rate_limiter limiter({.per_second = 1.0});
+  CHECK(limiter.try_acquire(now));
+  CHECK_FALSE(limiter.try_acquire(now - 1h));
+  CHECK(limiter.try_acquire(now + 1s));
 }

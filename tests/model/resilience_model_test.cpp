@@ -229,3 +229,28 @@ TEST_CASE("resilience model: a throttle counts every result, whoever stops for e
                              [&] { static_cast<void>(shared.allows()); });
                   }));
 }
+
+TEST_CASE("resilience model: the slot of a probe comes back, whatever becomes of the probe") {
+  const auto options = [] {
+    veltrix::circuit_breaker_options two = touchy;
+    two.probes_to_close = 2;
+    return two;
+  };
+  check_exhausted("circuit_breaker probes of 3 callers", explore({{.preemptions = 3}}, [&] {
+                    circuit_breaker breaker(options(), veltrix::small_random(1));
+                    own_clock early{start}, late{start + 1s};
+                    breaker.enter(early).pass.failure(start);
+                    const auto probe = [&](int end) {
+                      circuit_breaker::entry got = breaker.enter(late);
+                      if (end == 0) got.pass.success();
+                      if (end == 1) got.pass.failure(late.at);
+                      // else its end frees the slot
+                    };
+                    together([&] { probe(0); }, [&] { probe(1); }, [&] { probe(2); });
+                    own_clock later{start + 10s};
+                    require(static_cast<bool>(breaker.enter(later)), "somebody may ask again");
+                    for (int i = 0; i < 2; ++i)
+                      breaker.enter(later).pass.success();
+                    require(breaker.state() == breaker_state::closed, "and it closes");
+                  }));
+}
