@@ -22,6 +22,7 @@
 #include "keyed_executor.hpp"
 #include "lease.hpp"
 #include "loading_cache.hpp"
+#include "pool_sizer.hpp"
 #include "readiness.hpp"
 #include "reclaim.hpp"
 #include "resilience.hpp"

@@ -20,7 +20,7 @@ PRIMITIVES = {
     "bounded_queue": STRUCTURE, "elastic_pool": STRUCTURE, "resilience": STRUCTURE,
     "keyed_executor": STRUCTURE, "loading_cache": STRUCTURE, "hedge": STRUCTURE,
     "endpoint_set": STRUCTURE, "connection_pool": STRUCTURE, "lease": STRUCTURE,
-    "readiness": VALUE, "two_phase_loader": VALUE,
+    "pool_sizer": VALUE, "readiness": VALUE, "two_phase_loader": VALUE,
 }
 
 _CASE = re.compile(
