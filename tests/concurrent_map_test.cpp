@@ -278,6 +278,24 @@ TEST_CASE("concurrent_map guards move, and the one moved from is empty") {
   REQUIRE_FALSE(empty);
 }
 
+TEST_CASE("concurrent_map guards and look-ups leave the slots of their thread free") {
+  concurrent_map<int, std::string> map;
+  map.insert(1, "one");
+  std::thread([&map] {
+    auto& domain = veltrix::reclaim_domain::shared();
+    {
+      auto one = map.find(1);
+      const auto other = map.find(1);
+      const auto taken = std::move(one);
+      CHECK_FALSE(domain.record_of_this_thread()->unused(&domain));
+    }
+    CHECK(domain.record_of_this_thread()->unused(&domain));
+    CHECK(map.contains(1));
+    CHECK_FALSE(map.find(2));
+    CHECK(domain.record_of_this_thread()->unused(&domain));
+  }).join();
+}
+
 TEST_CASE("concurrent_map destroys an entry once map and guards have let go") {
   concurrent_map<int, std::shared_ptr<int>> map;
   auto value = std::make_shared<int>(1);

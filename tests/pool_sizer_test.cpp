@@ -22,9 +22,9 @@ namespace {
 /// A machine on which workers beyond `cores` cost the others something.
 struct machine {
   double cores = 16;
-  double each = 100;        ///< tasks per second of a worker alone
-  double contention = 0;    ///< share lost per worker too many
-  double offered = 1e9;     ///< tasks per second that come
+  double each = 100;      ///< tasks per second of a worker alone
+  double contention = 0;  ///< share lost per worker too many
+  double offered = 1e9;   ///< tasks per second that come
   double noise = 0.01;
 
   [[nodiscard]] double rate(std::size_t workers) const {

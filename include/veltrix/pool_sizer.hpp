@@ -27,14 +27,14 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 
 struct pool_sizer_options {
-  std::size_t least = 1;                           ///< never below; 1 to ceiling
-  std::size_t ceiling = 0;                         ///< never above; 1 to 65,536; no default
-  duration window = std::chrono::seconds(1);       ///< what is judged at once; 1 ms to 1 h
-  duration latency_budget = duration::max();       ///< above it is pressure; from 1 ns
-  double gain = 0.05;  ///< a change of the rate below it is none; 0.001 to 1
-  double step = 0.125;                             ///< of the size, for a try; 0.01 to 0.5
-  double after_pressure = 0.75;                    ///< what is left of the size; 0.1 to 0.99
-  std::uint32_t calm = 3;                          ///< quiet windows before growth; 0 to 100
+  std::size_t least = 1;                      ///< never below; 1 to ceiling
+  std::size_t ceiling = 0;                    ///< never above; 1 to 65,536; no default
+  duration window = std::chrono::seconds(1);  ///< what is judged at once; 1 ms to 1 h
+  duration latency_budget = duration::max();  ///< above it is pressure; from 1 ns
+  double gain = 0.05;                         ///< a change of the rate below it is none; 0.001 to 1
+  double step = 0.125;                        ///< of the size, for a try; 0.01 to 0.5
+  double after_pressure = 0.75;               ///< what is left of the size; 0.1 to 0.99
+  std::uint32_t calm = 3;                     ///< quiet windows before growth; 0 to 100
 };
 
 /// What the pool did so far, and how it fares. Counters grow; the rest is of the last window.
@@ -181,9 +181,7 @@ class pool_sizer {
 
   [[nodiscard]] std::string text_of(std::size_t next, sizing_reason why, const pool_sample& seen,
                                     double rate) const {
-    const auto whole = [](double each) {
-      return std::to_string(static_cast<std::uint64_t>(each));
-    };
+    const auto whole = [](double each) { return std::to_string(static_cast<std::uint64_t>(each)); };
     std::string text("veltrix: pool_sizer: ");
     text.append(std::to_string(size_)).append(" -> ").append(std::to_string(next));
     text.append(" workers: ").append(name_of(why)).append(": ").append(whole(rate));
@@ -198,12 +196,12 @@ class pool_sizer {
   const pool_sizer_options options_;
   std::size_t size_;
   bool begun_ = false;
-  bool judged_ = false;           // rate_ is of a window that may be compared with
-  bool up_ = true;                // the direction of the next try
-  std::uint32_t calm_left_ = 0;   // windows before it may grow again
-  double rate_ = 0;               // of the window before, per second
-  pool_sample last_;              // at the begin of the window
-  time_point since_{};            // likewise
+  bool judged_ = false;          // rate_ is of a window that may be compared with
+  bool up_ = true;               // the direction of the next try
+  std::uint32_t calm_left_ = 0;  // windows before it may grow again
+  double rate_ = 0;              // of the window before, per second
+  pool_sample last_;             // at the begin of the window
+  time_point since_{};           // likewise
 };
 
 /// What adapt() resizes, as elastic_pool: resize_to(size, options) answers with `target`.
