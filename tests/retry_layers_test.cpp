@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/death.hpp"
 #include "veltrix/executor.hpp"
 #include "veltrix/retry.hpp"
 #include "veltrix/snapshot_cell.hpp"
@@ -361,3 +362,14 @@ TEST_CASE("retry R65 deadlines stand on a clock that no jump of the time of day 
   CHECK_FALSE(limiter.try_acquire(now - 1h));
   CHECK(limiter.try_acquire(now + 1s));
 }
+
+#if VELTRIX_CHECKED && !VELTRIX_TSAN
+TEST_CASE("retry without an end needs a token that can stop, on its quick way too") {
+  const veltrix_test::ending seen = veltrix_test::run_to_its_end([] {
+    const auto policy = until_stopped{} | retry{};
+    static_cast<void>(policy.run([] { return true; }));
+  });
+  CHECK(seen.aborted);
+  CHECK_THAT(seen.told, veltrix_test::contains("until_stopped needs an env with a stop_token"));
+}
+#endif

@@ -231,6 +231,10 @@ class policy_forms {
   template <class Clock, class Random, class Function, class R>
   void first_quickly(env<Clock, Random>& where, Function& function, outcome<R>& told) const {
     const Policy& rules = self();
+    if constexpr (Policy::until_stop) {
+      VELTRIX_ASSERT(where.token().stop_possible(),
+                     "until_stopped needs an env with a stop_token that can stop");
+    }
     typename Policy::quick_passes held;
     attempt made = detail::retry_access::make_attempt(where.token());
     time_point first{};
