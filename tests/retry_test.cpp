@@ -413,6 +413,12 @@ TEST_CASE("retry repeats a call that must not be repeated only while nothing was
   CHECK(told.message() ==
         "veltrix: retry: already_sent after 2 attempts in 100 ms; the request was sent and may not "
         "be repeated");
+  const auto at_once = policy.run(env{clock}, [](attempt& each) {
+    each.mark_sent();
+    return false;
+  });
+  CHECK(at_once.reason() == stop_reason::already_sent);
+  CHECK(at_once.attempts() == 1);
   const auto unsent = policy.run(env{clock}, [](attempt&) { return false; });
   CHECK(unsent.reason() == stop_reason::attempts_exhausted);
   const auto repeatable = (deadline{2s} | steady_retry).run(env{clock}, [](attempt& each) {
