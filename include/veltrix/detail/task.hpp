@@ -12,6 +12,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <type_traits>
@@ -50,6 +51,10 @@ class unique_function<Result(Arguments...)> {
 
   unique_function(unique_function&& other) noexcept { take(other); }
   unique_function& operator=(unique_function&& other) noexcept {
+    if (operations_ == nullptr) {
+      take(other);
+      return *this;
+    }
     // The old capture goes last: its end may reach `other`, or this object.
     unique_function taken(std::move(other));
     unique_function old(std::move(*this));
@@ -67,14 +72,16 @@ class unique_function<Result(Arguments...)> {
   }
 
   void reset() noexcept {
-    if (operations_ != nullptr) std::exchange(operations_, nullptr)->destroy(&storage_);
+    if (operations_ == nullptr) return;
+    const operation_table* const last = std::exchange(operations_, nullptr);
+    if (last->destroy != nullptr) last->destroy(&storage_);
   }
 
  private:
   struct operation_table {
     Result (*call)(void*, Arguments&&...);
-    void (*relocate)(void* from, void* to) noexcept;
-    void (*destroy)(void*) noexcept;
+    void (*relocate)(void* from, void* to) noexcept;  // null: the bytes are copied
+    void (*destroy)(void*) noexcept;                  // null: nothing to do
   };
 
   template <class Stored>
@@ -116,11 +123,33 @@ class unique_function<Result(Arguments...)> {
   }
 
   template <class Stored>
-  static constexpr operation_table table{&call<Stored>, &relocate<Stored>, &destroy<Stored>};
+  static constexpr bool trivial = fits<Stored> && std::is_trivially_copyable_v<Stored>;
+
+  template <class Stored>
+  static constexpr operation_table table{&call<Stored>,
+                                         trivial<Stored> ? nullptr : &relocate<Stored>,
+                                         trivial<Stored> ? nullptr : &destroy<Stored>};
+
+  // g++ warns of the bytes that a small capture leaves as they were: they are copied, never used.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+  static void copy_bytes(void* to, const void* from) noexcept {
+    std::memcpy(to, from, small_bytes);
+  }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
   void take(unique_function& other) noexcept {
     if (other.operations_ == nullptr) return;
-    other.operations_->relocate(&other.storage_, &storage_);
+    if (other.operations_->relocate != nullptr) {
+      other.operations_->relocate(&other.storage_, &storage_);
+    } else {
+      copy_bytes(&storage_, &other.storage_);
+    }
     operations_ = std::exchange(other.operations_, nullptr);
   }
 
