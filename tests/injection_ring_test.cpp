@@ -111,9 +111,8 @@ TEST_CASE("injection_ring pushes nothing when it lacks memory for its cells") {
   injection_ring<number> ring(1000);
   std::vector<number> many(1000);
   std::size_t taken = 0;
-  const int failures =
-      veltrix_test::fail_each_allocation([&] { taken = ring.push_some(many.data(), 1000).first; },
-                                         [&] { CHECK(ring.pushed() == 0); });
+  const int failures = veltrix_test::fail_each_allocation(
+      [&] { taken = ring.push_some(many.data(), 1000).first; }, [&] { CHECK(ring.pushed() == 0); });
   CHECK(failures > 1);
   CHECK(taken == 1000);
   CHECK(ring.size() == 1000);

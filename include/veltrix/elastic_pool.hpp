@@ -1,10 +1,11 @@
 // A pool of worker threads whose size is explicit and changes by acknowledged deltas.
 // Use for: running tasks on a number of threads that an operator changes while they run.
-// Not for: per-key order (keyed_executor.hpp), timers, or work that must start within microseconds.
+// Not for: per-key order (keyed_executor.hpp), or timers.
 // Threads: all members may be called from any thread, tasks of the pool included.
-// Progress: blocking; one short critical section per operation. try_post() never waits for room.
-// Callbacks: tasks, hooks and the exception handler run with no lock held; only the noexcept move
-//   of a task's capture of at most 48 bytes runs under the pool's mutex.
+// Progress: posting is lock-free but for waking a worker; try_post() never waits for room. Changes
+//   of the size, stats() and drain() take a lock that no task takes.
+// Callbacks: tasks, hooks and the exception handler run with no lock held; only a hook's post to a
+//   full queue moves a task's capture of at most 48 bytes under a lock.
 // Exceptions: std::invalid_argument and std::system_error from the constructor; std::bad_alloc with
 //   nothing changed; a task's exception goes to its handle, its group, or the handler.
 // Lifetime: the pool outlives those who post; the destructor runs what was accepted, then joins.
@@ -47,7 +48,8 @@ struct parallel_options {
   std::uint64_t grain = 0;  ///< indexes taken at a time; 0: about eight pieces per worker
 };
 
-/// Threads that take tasks from one queue, first in, first out.
+/// Threads that take tasks from one queue, first in, first out, and from each other. What a worker
+/// posts to its own pool it takes itself, newest first, unless another has time for it sooner.
 ///
 /// The size changes only by an accepted resize. Nothing clamps: a size that cannot be had is
 /// refused and the pool stays as it is. The sizes told by stats() and by every resize_result come
@@ -132,7 +134,7 @@ class elastic_pool {
   }
 
   /// Queues the `count` callables that start at `first`, in order, as post() would each, but with
-  /// one lock and at most one wake-up for up to 64 of them.
+  /// at most one wake-up for up to 64 of them.
   /// @param first  a detail::task is moved from only when it was accepted; other callables are
   ///               copied, or moved when the iterator yields rvalues
   /// @return how many were accepted: `count`, or fewer when the pool is stopped meanwhile

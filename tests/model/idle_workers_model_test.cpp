@@ -83,8 +83,7 @@ class site {
 template <class Body>
 void check(const char* name, int preemptions, Body body) {
   for (const bool fenced : {false, true}) {
-    exploration wanted{
-        {.preemptions = preemptions, .stale_reads = 1, .ordered_fences = fenced}};
+    exploration wanted{{.preemptions = preemptions, .stale_reads = 1, .ordered_fences = fenced}};
     wanted.most_schedules = 200'000;
     std::printf("%s: ", fenced ? "fenced" : "membarrier");
     check_searched(name, explore(wanted, body), 200'000);

@@ -43,12 +43,12 @@ class idle_workers {
    private:
     friend class idle_workers;
 
-    sync::mutex mutex_;               // guards called_
-    sync::condition_variable wake_;   // called_ was written
-    bool called_ = false;             // guarded by mutex_
-    bool taken_ = false;              // guarded by the stack's mutex; it is in the stack
-    seat* below_ = nullptr;           // guarded by the stack's mutex
-    seat* above_ = nullptr;           // guarded by the stack's mutex
+    sync::mutex mutex_;              // guards called_
+    sync::condition_variable wake_;  // called_ was written
+    bool called_ = false;            // guarded by mutex_
+    bool taken_ = false;             // guarded by the stack's mutex; it is in the stack
+    seat* below_ = nullptr;          // guarded by the stack's mutex
+    seat* above_ = nullptr;          // guarded by the stack's mutex
   };
 
   explicit idle_workers(sync::fence_mode mode) noexcept : mode_(mode) {}
@@ -116,10 +116,10 @@ class idle_workers {
 
   /// For a worker that pushed to its own deque: as above, with a fence only if somebody searches.
   void call_after_push() noexcept {
-    sync::asymmetric_fence_light(mode_);                       // with the heavy one in sit()
-    const std::uint64_t seen = census_.load(sync::relaxed);     // relaxed: ordered by the fences
+    sync::asymmetric_fence_light(mode_);                     // with the heavy one in sit()
+    const std::uint64_t seen = census_.load(sync::relaxed);  // relaxed: ordered by the fences
     if (seen == 0) return;
-    if (searching(seen) != 0) sync::full_fence();              // with the one in end_search()
+    if (searching(seen) != 0) sync::full_fence();  // with the one in end_search()
     call_if_quiet();
   }
 
@@ -135,7 +135,7 @@ class idle_workers {
         if (!quiet(seen)) return;
         // relaxed: as above
       } while (!census_.compare_exchange_weak(seen, seen - one_seated + one_searching,
-                                             sync::relaxed, sync::relaxed));
+                                              sync::relaxed, sync::relaxed));
       called = top_;
       unlink(*called);
     }

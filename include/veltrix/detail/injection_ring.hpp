@@ -195,9 +195,9 @@ class injection_ring {
   }
 
   const std::int64_t capacity_;
-  const std::uint64_t mask_;         // cells - 1
-  const unsigned round_bits_;        // log2 of cells
-  sync::mutex growing_;              // guards the growth of cells_
+  const std::uint64_t mask_;                                 // cells - 1
+  const unsigned round_bits_;                                // log2 of cells
+  sync::mutex growing_;                                      // guards the growth of cells_
   block_array<cell, sync::repeatable ? 2 : 64> cells_;       // at most bit_ceil(capacity)
   alignas(cache_line) sync::atomic<std::uint64_t> tail_{0};  // 2 * position | closed_bit
   // relaxed: a lower bound of the head; if it is old, the head itself is read

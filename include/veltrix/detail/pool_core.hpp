@@ -1,10 +1,9 @@
-// The inside of elastic_pool: one lock, one queue, workers that register themselves.
+// The inside of elastic_pool: its size under one lock, and workers that register themselves.
 // Use for: elastic_pool. Internal.
 // Not for: users.
 // Threads: all members may be called from any thread.
-// Progress: short critical sections under one mutex; waits say who ends them.
-// Callbacks: tasks, hooks and the handler run with no lock held; only the noexcept move of a task's
-//   small capture runs under mutex_.
+// Progress: a task takes no lock; the size has short critical sections; waits say who ends them.
+// Callbacks: tasks, hooks and the handler run with no lock held.
 // Exceptions: std::bad_alloc with nothing changed; resource failures are answers, see grow().
 // Lifetime: stop() from outside has joined every thread when it returns.
 // Guide: docs/elastic_pool.md
@@ -25,26 +24,25 @@
 
 #include "../clock.hpp"
 #include "../executor.hpp"
+#include "drain_watch.hpp"
 #include "failure_sink.hpp"
+#include "idle_workers.hpp"
 #include "pool_answers.hpp"
 #include "pool_options.hpp"
 #include "pool_workers.hpp"
 #include "sync.hpp"
 #include "task_handle.hpp"
-#include "task_ring.hpp"
+#include "task_intake.hpp"
+#include "work_supply.hpp"
 #include "worker_identity.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
-/// What push() does when the queue is full and the caller is no worker of the pool.
-enum class when_full : std::uint8_t { waits, refuses };
-
-/// One mutex guards everything; a task costs two short critical sections, its push and the one in
-/// which its worker reports it done and takes the next. Idle workers form a stack, so that the
-/// warmest one is called and the others sleep on. Wake chaining: a push calls a worker only when
-/// none is on its way, and each worker that takes a task calls the next if there is more.
+/// Work and size are apart. Work is in work_supply, idle_workers says who sleeps, and a task costs
+/// no lock. Size is under mutex_: who is wanted, who runs, who leaves. Between two tasks a worker
+/// looks at orders_, which says that its size or its end has something to do with this worker.
 ///
 /// A worker's life: started -> waits at the gate -> admitted with its whole batch -> on_start ->
 /// registers -> tasks -> deregisters -> on_stop -> listed as gone -> joined by a resize, by another
@@ -54,17 +52,19 @@ enum class when_full : std::uint8_t { waits, refuses };
 /// I2: starting_ > 0 only from a growth until its last worker has registered; no other change is
 ///     accepted meanwhile, so a worker that starts is always wanted.
 /// I3: leaving_ counts workers from their deregistration until they were joined.
-/// I4: queue non-empty and idle_ non-empty imply that a called worker is on its way, or that the
-///     holder of mutex_ is about to call one.
-/// I5: idle_ is empty while running_ > kept_: whoever lowers kept_ below running_ calls all idle
-///     workers, and none parks before the surplus has left. So who leaves has no call to pass on.
+/// I4: orders_ says what the state under mutex_ says: whoever changes that calls tell_orders(),
+///     and then calls as many seated workers as the change concerns. Nobody sits while there are
+///     orders for it.
+/// I5: who leaves has no task: it hands them over. While a pool is not closed, min_workers stay.
 class pool_core {
  public:
   explicit pool_core(elastic_pool_options options)
       : options_(std::move(options)),
         sink_(std::make_shared<failure_sink>(std::move(options_.on_exception))),
-        room_again_(options_.queue_capacity -
-                    std::clamp<std::size_t>(options_.queue_capacity / 2, 1, 64)) {}
+        supply_(options_.queue_capacity),
+        idle_(sync::asymmetric_fence_mode()),
+        intake_(options_.queue_capacity, supply_, idle_),
+        drained_(supply_) {}
   pool_core(const pool_core&) = delete;
   pool_core& operator=(const pool_core&) = delete;
 
@@ -93,43 +93,13 @@ class pool_core {
   /// Takes `work` when it is accepted, and only then.
   post_result push(task& work, when_full policy) {
     VELTRIX_ASSERT(static_cast<bool>(work), "an empty task was posted");
-    pool_worker* called = nullptr;
-    {
-      sync::unique_lock<sync::mutex> lock(mutex_);
-      if (const post_result refusal = await_room(lock, policy); !refusal) return refusal;
-      queue_.reserve(1);
-      queue_.push_back(std::move(work));
-      ++posted_;
-      called = call_idle();
-    }
-    notify(called);
-    return {};
+    return intake_.push(own_share(), work, policy);
   }
 
   /// Takes tasks from the front of the array as long as there is room; waits for the room if told.
   /// @return how many were taken, and why it stopped there if not all were
   std::pair<std::size_t, post_result> push_all(task* works, std::size_t count, when_full policy) {
-    std::size_t taken = 0;
-    while (taken < count) {
-      pool_worker* called = nullptr;
-      {
-        sync::unique_lock<sync::mutex> lock(mutex_);
-        if (const post_result refusal = await_room(lock, policy); !refusal) {
-          return {taken, refusal};
-        }
-        const std::size_t room =
-            queue_.size() < options_.queue_capacity ? options_.queue_capacity - queue_.size() : 1;
-        const std::size_t now = std::min(room, count - taken);
-        queue_.reserve(now);
-        for (std::size_t i = 0; i < now; ++i)
-          queue_.push_back(std::move(works[taken + i]));
-        posted_ += now;
-        taken += now;
-        called = call_idle();
-      }
-      notify(called);
-    }
-    return {taken, post_result{}};
+    return intake_.push_all(own_share(), works, count, policy);
   }
 
   [[nodiscard]] resize_result resize_by(std::int64_t delta, const resize_options& how) {
@@ -153,47 +123,37 @@ class pool_core {
 
   [[nodiscard]] pool_stats stats() const {
     const sync::lock_guard<sync::mutex> lock(mutex_);
+    const work_supply::counts work = supply_.count();
     return {.configured = target_,
             .running = running_,
-            .busy = busy_,
+            .busy = work.inside,
             .blocked = blocked_,
             .starting = starting_,
             .retiring = retiring(),
-            .queued = queue_.size(),
+            .queued = work.posted - work.ended - work.inside,
             .generation = generation_,
-            .posted = posted_,
-            .completed = completed_,
+            .posted = work.posted,
+            .completed = work.ended,
             .failed = sink_->reported(),
-            .over_capacity = over_capacity_};
+            .over_capacity = work.over_capacity};
   }
 
   /// Result: whether nothing accepted was unfinished at some moment of the call.
   [[nodiscard]] bool drain(time_point deadline) {
-    sync::unique_lock<sync::mutex> lock(mutex_);
-    if (on_worker()) return queue_.empty() && busy_ == (this_worker().in_task ? 1U : 0U);
-    ++drain_waiters_;
-    // Woken by run_one(), after it wrote busy_.
-    while (!drained()) {
-      if (deadline == no_deadline) {
-        drained_.wait(lock);
-      } else if (drained_.wait_until(lock, deadline) == std::cv_status::timeout) {
-        break;
-      }
-    }
-    --drain_waiters_;
-    return drained();
+    if (on_worker()) return drained_.now(this_worker().in_task ? 1 : 0);
+    return drained_.wait(deadline);
   }
 
   void stop() {
     sync::unique_lock<sync::mutex> lock(mutex_);
     close();
     if (on_worker()) return;
-    ++settle_waiters_;
+    begin_settling();
     // Woken by workers that register, leave or were joined, and by a resize that ends.
     while (running_ != 0 || starting_ != 0 || leaving_ != 0 || resizing_) {
       if (!join_one(lock, no_deadline)) changed_.wait(lock);
     }
-    --settle_waiters_;
+    end_settling();
   }
 
   /// Whether the calling thread is a worker of this pool.
@@ -218,68 +178,17 @@ class pool_core {
  private:
   using pool_lock = sync::unique_lock<sync::mutex>;
 
-  // --- the queue ---------------------------------------------------------------------------------
-
-  post_result await_room(pool_lock& lock, when_full policy) {
-    if (!closed_ && queue_.size() < options_.queue_capacity) return {};
-    if (!closed_ && policy == when_full::refuses) {
-      return {post_status::full, "the pool's queue holds queue_capacity tasks"};
-    }
-    if (!closed_ && on_worker()) {
-      ++over_capacity_;  // a worker that waited for room might wait for itself
-      return {};
-    }
-    ++room_waiters_;
-    // Woken by run_one(), after it shortened the queue, and by close().
-    while (!closed_ && queue_.size() >= options_.queue_capacity)
-      room_.wait(lock);
-    --room_waiters_;
-    if (closed_) return {post_status::closed, "the pool was stopped"};
-    return {};
+  [[nodiscard]] poster own_share() const noexcept {
+    const worker_identity& me = this_worker();
+    if (me.pool != this) return {};
+    return {.worker = true, .share = me.in_task ? me.share : nullptr};
   }
 
-  static void notify(pool_worker* called) noexcept {
-    if (called != nullptr) called->wake.notify_one();
-  }
+  // --- between tasks -----------------------------------------------------------------------------
 
-  /// Marks one idle worker as called, if work waits and nobody is on the way yet.
-  /// @return the worker, to be notified; null: nobody
-  [[nodiscard]] pool_worker* call_idle() noexcept {
-    if (queue_.empty() || on_the_way_ != 0) return nullptr;
-    return call_any();
-  }
-
-  [[nodiscard]] pool_worker* call_any() noexcept {
-    pool_worker* const called = idle_;
-    if (called == nullptr) return nullptr;
-    idle_ = called->next_idle;
-    called->called = true;
-    ++on_the_way_;
-    return called;
-  }
-
-  void call_all_idle() noexcept {
-    while (pool_worker* const called = call_any())
-      called->wake.notify_one();
-  }
-
-  void park(pool_lock& lock, pool_worker& self) noexcept {
-    self.next_idle = idle_;
-    idle_ = &self;
-    while (!self.called)
-      self.wake.wait(lock);  // woken by whoever wrote `called`: call_any()
-    self.called = false;
-    --on_the_way_;
-  }
-
-  void run_one(pool_lock& lock) noexcept {
-    task work = queue_.pop_front();
-    ++busy_;
-    pool_worker* const called = call_idle();
-    if (room_waiters_ != 0 && queue_.size() == room_again_) room_.notify_all();
-    lock.unlock();
-    notify(called);
-    this_worker().in_task = true;
+  void run(worker_identity& me, task& work) noexcept {
+    work_supply::step(*me.share);
+    me.in_task = true;
     VELTRIX_TRY {
       work();
     }
@@ -287,36 +196,114 @@ class pool_core {
       sink_->report(std::current_exception());
     }
     work.reset();
-    this_worker().in_task = false;
-    lock.lock();
-    --busy_;
-    ++completed_;
-    if (drain_waiters_ != 0 && drained()) drained_.notify_all();
+    me.in_task = false;
+    work_supply::step(*me.share);
   }
 
-  [[nodiscard]] bool drained() const noexcept { return queue_.empty() && busy_ == 0; }
+  /// Runs tasks until the worker has to leave, and has deregistered.
+  void work(worker_identity& me) noexcept {
+    worker_share& mine = *me.share;
+    for (;;) {
+      // relaxed: who sits down looks again under I4's lock and fence; else it may be late
+      if ((orders_.load(sync::relaxed) & (too_many | threads_gone)) != 0) [[unlikely]] {
+        if (!obey(mine)) return;
+      }
+      task injected;
+      if (task_node* const node = supply_.take(mine, injected)) {
+        stop_searching(mine);
+        run(me, node->work());
+        supply_.give_back(mine, *node);
+      } else if (injected) {
+        stop_searching(mine);
+        intake_.tell_room();
+        run(me, injected);
+      } else if (!rest(mine)) {
+        return;
+      }
+    }
+  }
+
+  /// Before a worker that has searched does something else.
+  void stop_searching(worker_share& mine) noexcept {
+    if (!mine.searching) return;
+    mine.searching = false;
+    if (idle_.end_search() && supply_.holds_any()) idle_.call_if_quiet();
+  }
+
+  /// The worker has found nothing: it searches, then looks on for a while, then sleeps.
+  /// @return false: the pool is closed and the worker has left
+  bool rest(worker_share& mine) noexcept {
+    if (!mine.searching) {
+      mine.searching = true;
+      mine.spins = idle_.begin_search() <= most_spinning ? spins_before_sleep : 0;
+      supply_.unmark(mine);
+      sync::full_fence();  // with the one in drain_watch::wait()
+      drained_.look();
+      return true;
+    }
+    // relaxed: as in work()
+    if ((orders_.load(sync::relaxed) & shut) != 0 && leave_closed(mine)) return false;
+    if (mine.spins != 0) {
+      --mine.spins;
+      sync::spin_pause();
+      return true;
+    }
+    if (has_reason_to_stay_up()) return true;
+    idle_.sit(mine.seat);
+    if (has_reason_to_stay_up() && idle_.rise(mine.seat)) return true;
+    idle_.wait(mine.seat);
+    mine.spins = spins_before_sleep;
+    return true;
+  }
+
+  /// After sit(), what changed before it is seen here, and who changes it later sees the seat.
+  [[nodiscard]] bool has_reason_to_stay_up() const noexcept {
+    const unsigned orders = orders_.load(sync::relaxed);  // relaxed: see I4
+    if ((orders & (too_many | threads_gone)) != 0 || supply_.ready()) return true;
+    return (orders & shut) != 0 && !supply_.holds_shared();
+  }
+
+  /// @return false: the worker has deregistered and leaves
+  [[gnu::noinline]] bool obey(worker_share& mine) noexcept {
+    stop_searching(mine);  // whatever follows may last
+    pool_lock lock(mutex_);
+    if (settle_waiters_ == 0 && join_one(lock, no_deadline)) return true;
+    if (closed_ || running_ <= kept_) return true;
+    deregister();
+    const bool any = supply_.hand_over(mine);
+    lock.unlock();
+    sync::full_fence();  // with those of who sits down, stops searching, or waits for the drain
+    if (any) idle_.call_if_quiet();
+    drained_.look();
+    return false;
+  }
+
+  /// What is in the deques of others they run themselves. What is on its way into the ring wakes
+  /// somebody when it is there.
+  [[nodiscard]] bool leave_closed(worker_share& mine) noexcept {
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    if (supply_.holds_shared()) return false;
+    deregister();
+    mine.searching = false;
+    static_cast<void>(idle_.end_search());
+    sync::full_fence();  // as in rest()
+    drained_.look();
+    idle_.call(options_.max_workers);  // they waited for the last task to come
+    return true;
+  }
 
   // --- a worker's life ---------------------------------------------------------------------------
 
   void live(pool_worker& self) noexcept {
     self.number = sync::this_thread_number();
     if (!passes_gate(self)) return;  // its batch failed; grow() joins it
-    this_worker().pool = this;
+    worker_identity& me = this_worker();
+    me = {.pool = this, .share = self.share};
     call_hook(options_.on_start, self);
-    {
-      pool_lock lock(mutex_);
-      const registration counted(*this);
-      while (!has_to_leave()) {
-        if (settle_waiters_ == 0 && join_one(lock, no_deadline)) continue;
-        if (queue_.empty()) {
-          park(lock, self);
-        } else {
-          run_one(lock);
-        }
-      }
-    }
+    enlist();
+    work(me);
     call_hook(options_.on_stop, self);
-    this_worker().pool = nullptr;
+    me = {};
     lists_gone(self);
   }
 
@@ -327,38 +314,31 @@ class pool_core {
     return self.passed == pool_worker::phase::admitted;
   }
 
-  /// A worker counts as running exactly while it holds one; mutex_ is held at both ends.
-  class registration {
-   public:
-    explicit registration(pool_core& core) noexcept : core_(core) {
-      --core_.starting_;
-      ++core_.running_;
-      if (core_.settle_waiters_ != 0 && core_.starting_ == 0) core_.changed_.notify_all();
-    }
-    registration(const registration&) = delete;
-    registration& operator=(const registration&) = delete;
-    ~registration() {
-      --core_.running_;
-      ++core_.leaving_;
-    }
+  /// A worker counts as running from here to its deregister().
+  void enlist() noexcept {
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    --starting_;
+    ++running_;
+    tell_orders();
+    if (settle_waiters_ != 0 && starting_ == 0) changed_.notify_all();
+  }
 
-   private:
-    pool_core& core_;
-  };
-
-  /// The worker's own decision, between two tasks.
-  [[nodiscard]] bool has_to_leave() const noexcept {
-    return closed_ ? queue_.empty() : running_ > kept_;
+  /// mutex_ is held.
+  void deregister() noexcept {
+    --running_;
+    ++leaving_;
+    tell_orders();
   }
 
   /// After it the thread only returns; somebody else joins it.
   void lists_gone(pool_worker& self) noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
     slots_.list_gone(self);
+    tell_orders();
     if (settle_waiters_ != 0) {
       changed_.notify_all();
     } else {
-      notify(call_any());
+      idle_.call(1);
     }
   }
 
@@ -367,12 +347,13 @@ class pool_core {
   bool join_one(pool_lock& lock, time_point deadline) noexcept {
     if (!slots_.any_gone()) return false;
     pool_worker& gone = slots_.take_gone();
-    notify(call_idle());  // this worker may have been called for a task
+    tell_orders();
     lock.unlock();
     const bool ended = join_by(gone, deadline);
     lock.lock();
     if (!ended) {
       slots_.list_gone(gone);
+      tell_orders();
       return false;
     }
     --leaving_;
@@ -434,7 +415,7 @@ class pool_core {
       if (core_.settle_waiters_ != 0) {
         core_.changed_.notify_all();
       } else if (core_.slots_.any_gone()) {
-        notify(core_.call_any());
+        core_.idle_.call(1);
       }
     }
 
@@ -472,13 +453,19 @@ class pool_core {
   void take_target(std::size_t wanted) noexcept {
     if (wanted != target_) ++generation_;
     target_ = wanted;
-    kept_ = wanted;
-    if (running_ > kept_) call_all_idle();
+    keep(wanted);
+  }
+
+  /// Lets as many workers leave as are above `count`.
+  void keep(std::size_t count) noexcept {
+    kept_ = count;
+    tell_orders();
+    if (running_ > kept_) idle_.call(running_ - kept_);
   }
 
   /// Waits until what runs is what was asked, the deadline passes or the pool is closed.
   void await_settled(pool_lock& lock, time_point deadline) noexcept {
-    ++settle_waiters_;
+    begin_settling();
     // Woken by workers that register, leave or were joined, and by close().
     while (!settled() && !closed_) {
       if (join_one(lock, deadline)) continue;
@@ -488,15 +475,27 @@ class pool_core {
         break;
       }
     }
+    end_settling();
+  }
+
+  /// While somebody waits for the pool to settle, it joins who is gone.
+  void begin_settling() noexcept {
+    ++settle_waiters_;
+    tell_orders();
+  }
+  void end_settling() noexcept {
     --settle_waiters_;
+    tell_orders();
   }
 
   /// Starts as many threads as are missing, all or none. The lock is released meanwhile; resizing_
   /// keeps every other resize out, kept_ keeps workers from retiring under the count.
   start_failure grow(pool_lock& lock, std::size_t wanted) {
     const std::size_t missing = wanted - running_;
-    const std::vector<pool_worker*> batch = slots_.take_free(missing, options_.thread_name);
+    const std::vector<pool_worker*> batch =
+        slots_.take_free(missing, options_.thread_name, supply_);
     kept_ = std::max(wanted, kept_);
+    tell_orders();
     starting_ = missing;
     lock.unlock();
     start_failure failure;  // nothing throws until the batch is admitted or dismissed
@@ -535,50 +534,64 @@ class pool_core {
     starting_ = 0;
     for (pool_worker* const each : batch)
       slots_.give_back(*each);
-    kept_ = target_;
-    if (running_ > kept_) call_all_idle();
+    keep(target_);
   }
 
   void close() noexcept {
     if (closed_) return;
     closed_ = true;
+    intake_.close();
     if (target_ != 0) ++generation_;
     target_ = 0;
-    call_all_idle();
-    room_.notify_all();
+    tell_orders();
+    idle_.call(options_.max_workers);
     changed_.notify_all();
+  }
+
+  // Looks for work before a worker sleeps: microseconds; and how many workers may do so at once.
+  static constexpr std::uint32_t spins_before_sleep = sync::repeatable ? 1 : 100;
+  static constexpr std::size_t most_spinning = 2;
+
+  // What workers are told between tasks.
+  static constexpr unsigned too_many = 1;  // more run than are kept
+  static constexpr unsigned threads_gone =
+      2;                               // a thread is to be joined, and nobody waits to do it
+  static constexpr unsigned shut = 4;  // closed: leave when nothing is left
+
+  /// mutex_ is held. See I4.
+  void tell_orders() noexcept {
+    const unsigned now = (!closed_ && running_ > kept_ ? too_many : 0U) |
+                         (slots_.any_gone() && settle_waiters_ == 0 ? threads_gone : 0U) |
+                         (closed_ ? shut : 0U);
+    // relaxed: as it is written under mutex_
+    if (orders_.load(sync::relaxed) != now) orders_.store(now, sync::relaxed);
   }
 
   elastic_pool_options options_;              // constant after construction; hooks are shared
   const std::shared_ptr<failure_sink> sink_;  // thread-safe by itself
-  const std::size_t room_again_;              // queue length at which waiting posters are woken
 
-  mutable sync::mutex mutex_;         // guards everything below
-  sync::condition_variable gate_;     // `passed` of new workers was written
-  sync::condition_variable room_;     // the queue became shorter, or closed_
+  work_supply supply_;   // thread-safe, shares are their workers'
+  idle_workers idle_;    // thread-safe by itself
+  task_intake intake_;   // thread-safe by itself
+  drain_watch drained_;  // thread-safe by itself
+  // relaxed: see I4; written under mutex_
+  alignas(cache_line) sync::atomic<unsigned> orders_{0};
+
+  alignas(cache_line) mutable sync::mutex mutex_;  // guards everything below
+  sync::condition_variable gate_;                  // `passed` of new workers was written
   sync::condition_variable changed_;  // workers came or went, a resize ended, or closed_
-  sync::condition_variable drained_;  // the queue is empty and nobody is busy
 
-  task_ring queue_;                  // guarded by mutex_
-  pool_worker* idle_ = nullptr;      // guarded by mutex_; the last to park is the first called
-  std::size_t on_the_way_ = 0;       // guarded by mutex_; called and not awake yet
-  std::size_t busy_ = 0;             // guarded by mutex_
-  std::size_t blocked_ = 0;          // guarded by mutex_
-  std::size_t target_ = 0;           // guarded by mutex_
-  std::size_t kept_ = 0;             // guarded by mutex_; workers above it retire
-  std::size_t running_ = 0;          // guarded by mutex_
-  std::size_t starting_ = 0;         // guarded by mutex_
-  std::size_t leaving_ = 0;          // guarded by mutex_
-  std::uint64_t generation_ = 0;     // guarded by mutex_
-  std::uint64_t posted_ = 0;         // guarded by mutex_
-  std::uint64_t completed_ = 0;      // guarded by mutex_
-  std::uint64_t over_capacity_ = 0;  // guarded by mutex_
-  std::size_t room_waiters_ = 0;     // guarded by mutex_
-  std::size_t drain_waiters_ = 0;    // guarded by mutex_
-  std::size_t settle_waiters_ = 0;   // guarded by mutex_; they join who is gone
-  bool resizing_ = false;            // guarded by mutex_; a resize has not answered
-  bool closed_ = false;              // guarded by mutex_
-  worker_slots slots_;               // guarded by mutex_
+  std::size_t blocked_ = 0;         // guarded by mutex_
+  std::size_t target_ = 0;          // guarded by mutex_
+  std::size_t kept_ = 0;            // guarded by mutex_; workers above it retire
+  std::size_t running_ = 0;         // guarded by mutex_
+  std::size_t starting_ = 0;        // guarded by mutex_
+  std::size_t leaving_ = 0;         // guarded by mutex_
+  std::uint64_t generation_ = 0;    // guarded by mutex_
+  std::size_t settle_waiters_ = 0;  // guarded by mutex_; they join who is gone
+  bool resizing_ = false;           // guarded by mutex_; a resize has not answered
+  bool closed_ = false;             // guarded by mutex_
+  worker_slots slots_;              // guarded by mutex_
 };
 
 }  // namespace detail

@@ -29,7 +29,7 @@ struct elastic_pool_options {
   std::string thread_name = "vx-w";
   /// Of each worker; 0: the platform's default; else 64 KiB to 1 GiB.
   std::size_t stack_bytes = 0;
-  /// Tasks that wait at most, 1 to 2^30.
+  /// Tasks that wait at most, 1 to 2^30; for a worker that posts, those in its own deque count too.
   std::size_t queue_capacity = 65536;
   /// The pool refuses to be smaller; at least 1.
   std::size_t min_workers = 1;

@@ -20,6 +20,7 @@
 #include "message.hpp"
 #include "sync.hpp"
 #include "thread_exit.hpp"
+#include "work_supply.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
@@ -30,14 +31,12 @@ namespace detail {
 struct pool_worker {
   enum class phase : std::uint8_t { gate, admitted, dismissed };
 
-  sync::condition_variable wake;     // `called` was written
-  sync::native_thread thread;        // used by whoever starts or joins it
-  thread_number number = 0;          // written by the thread before it passes the gate
-  std::size_t index = 0;             // constant; the n of its name
-  char name[16] = {};                // constant
-  phase passed = phase::gate;        // guarded by the pool's mutex
-  bool called = false;               // guarded by the pool's mutex; wake up and look
-  pool_worker* next_idle = nullptr;  // guarded by the pool's mutex
+  sync::native_thread thread;     // used by whoever starts or joins it
+  thread_number number = 0;       // written by the thread before it passes the gate
+  std::size_t index = 0;          // constant; the n of its name
+  worker_share* share = nullptr;  // constant; what it has for its work
+  char name[16] = {};             // constant
+  phase passed = phase::gate;     // guarded by the pool's mutex
 };
 
 /// Joins a thread that is about to end. A join cannot be given up, so a caller with a deadline
@@ -58,15 +57,19 @@ class worker_slots {
  public:
   /// Slots for `count` new threads, all at the gate.
   /// @param prefix  their names are `<prefix>-<index>`
-  [[nodiscard]] std::vector<pool_worker*> take_free(std::size_t count, const std::string& prefix) {
+  /// @param supply  has a share for each slot
+  [[nodiscard]] std::vector<pool_worker*> take_free(std::size_t count, const std::string& prefix,
+                                                    work_supply& supply) {
     const std::size_t fresh = count > free_.size() ? count - free_.size() : 0;
     const std::size_t slots = slots_.size() + fresh;
+    supply.reserve(slots);
     slots_.reserve(slots);
     gone_.reserve(slots);
     free_.reserve(slots);
     while (slots_.size() < slots) {
       auto slot = std::make_unique<pool_worker>();
       slot->index = slots_.size();
+      slot->share = &supply.share(slot->index);
       const std::string name = prefix + '-' + text_of(slot->index);
       name.copy(slot->name, sizeof slot->name - 1);
       slots_.push_back(std::move(slot));

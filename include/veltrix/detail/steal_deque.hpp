@@ -48,7 +48,7 @@ class steal_deque {
 
   /// Needs room: see reserve().
   void push(Element* added) noexcept {
-    const std::int64_t bottom = bottom_.load(sync::relaxed);   // relaxed: the owner's own
+    const std::int64_t bottom = bottom_.load(sync::relaxed);             // relaxed: the owner's own
     array_.load(sync::relaxed)->at(bottom).store(added, sync::relaxed);  // relaxed: the owner's own
     // (1) release-store; pairs with acquire-load (2). Publishes: the element and what it points to.
     bottom_.store(bottom + 1, sync::release);
@@ -62,7 +62,7 @@ class steal_deque {
     // (3) release-store; pairs with acquire-load (2). Publishes: what (1) did, in its place.
     bottom_.store(last, sync::release);
     sync::full_fence();  // with that of steal(): both cannot miss that they want the same element
-    std::int64_t top = top_.load(sync::relaxed);  // relaxed: ordered by the fence
+    std::int64_t top = top_.load(sync::relaxed);                // relaxed: ordered by the fence
     if (top < last) return held->at(last).load(sync::relaxed);  // relaxed: the owner's own
     Element* taken = nullptr;
     if (top == last) {

@@ -16,9 +16,12 @@ namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
+struct worker_share;
+
 struct worker_identity {
-  const void* pool = nullptr;  ///< null on a thread that is no worker
-  bool in_task = false;        ///< false in hooks
+  const void* pool = nullptr;     ///< null on a thread that is no worker
+  worker_share* share = nullptr;  ///< what it has for its work; null where pool is
+  bool in_task = false;           ///< false in hooks
 };
 
 /// The calling thread's.
