@@ -169,6 +169,24 @@ TEST_CASE("elastic_pool makes an outside poster wait for room") {
   CHECK(ran.load() == 101);
 }
 
+TEST_CASE("elastic_pool runs what a worker that retires has posted and not begun") {
+  elastic_pool pool(2);
+  std::atomic<int> ran{0};
+  {
+    const held_workers held(pool, 1);
+    auto retires = pool.submit([&] {
+      for (int i = 0; i < 3; ++i) {
+        if (pool.post([&] { ran.fetch_add(1); })) ran.fetch_add(10);
+      }
+      return pool.resize_to(1, {.deadline = steady_clock::now()}).target;
+    });
+    CHECK(retires.get() == 1);
+    REQUIRE(eventually([&] { return pool.stats().running == 1; }));  // the other one is held
+  }
+  REQUIRE(pool.drain());
+  CHECK(ran.load() == 33);
+}
+
 TEST_CASE("elastic_pool takes a worker's post over the capacity instead of waiting") {
   elastic_pool pool(1, {.queue_capacity = 1});
   std::atomic<int> ran{0};

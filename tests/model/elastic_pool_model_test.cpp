@@ -96,22 +96,28 @@ TEST_CASE("elastic_pool model: a task that a worker posts and waits for goes to 
 }
 
 TEST_CASE("elastic_pool model: a worker that retires hands its tasks over") {
-  const auto body = [] {
+  const auto body = [](bool stops) {
     atomic<int> ran = 0;
     elastic_pool pool(2);
     require(bool(pool.post([&] {
               for (int i = 0; i < 2; ++i) {
-                require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })),
-                        "taken");
+                if (pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); }))
+                  ran.fetch_add(10, std::memory_order_relaxed);
               }
-              const auto told = pool.resize_to(1, {.deadline = veltrix::steady_clock::now()});
-              require(told.target == 1, "one of them retires, perhaps this one");
+              // One of them retires, perhaps this one.
+              static_cast<void>(pool.resize_to(1, {.deadline = veltrix::steady_clock::now()}));
             })),
             "taken");
-    require(pool.drain() && ran.load(std::memory_order_relaxed) == 2, "both ran");
+    stops ? pool.stop() : require(pool.drain(), "drained");
+    const int seen = ran.load(std::memory_order_relaxed);
+    require(seen % 10 == seen / 10, "each that was taken ran");
   };
-  check_searched("elastic_pool retires with tasks, bound 1", explore(to(1, 300'000), body),
-                 300'000);
+  check_exhausted("elastic_pool retires with tasks, drained, bound 2",
+                  explore(to(2, 400'000), [&] { body(false); }));
+  exploration sample = to(-1, 60'000);
+  sample.how = search_kind::priorities;
+  check_sampled("elastic_pool retires with tasks, stopped, by priorities",
+                explore(sample, [&] { body(true); }), 60'000);
 }
 
 TEST_CASE("elastic_pool model: growing and shrinking beside a post loses nothing") {

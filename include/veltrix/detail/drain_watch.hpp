@@ -45,8 +45,8 @@ class drain_watch {
     bool done = now(0);
     // Woken by look(), after it wrote moments_.
     while (!done) {
-      const bool late = deadline != no_deadline &&
-                        changed_.wait_until(lock, deadline) == std::cv_status::timeout;
+      const bool late =
+          deadline != no_deadline && changed_.wait_until(lock, deadline) == std::cv_status::timeout;
       if (deadline == no_deadline) changed_.wait(lock);
       done = moments_ != before || now(0);
       if (late) break;
@@ -57,7 +57,8 @@ class drain_watch {
 
   /// By a worker, after a full fence that follows its last step.
   void look() noexcept {
-    if (waiters_.load(sync::relaxed) == 0) [[likely]] return;  // relaxed: see wait()
+    if (waiters_.load(sync::relaxed) == 0) [[likely]]
+      return;  // relaxed: see wait()
     const sync::lock_guard<sync::mutex> lock(mutex_);
     if (!now(0)) return;
     ++moments_;

@@ -278,8 +278,7 @@ class pool_core {
     return false;
   }
 
-  /// What is in the deques of others they run themselves. What is on its way into the ring wakes
-  /// somebody when it is there.
+  /// Others run what is in their deques. What is on its way into the ring wakes somebody then.
   [[nodiscard]] bool leave_closed(worker_share& mine) noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
     if (supply_.holds_shared()) return false;
@@ -332,6 +331,7 @@ class pool_core {
 
   /// After it the thread only returns; somebody else joins it.
   void lists_gone(pool_worker& self) noexcept {
+    VELTRIX_ASSERT(self.share->own.empty(), "a worker has left with tasks in its deque");
     const sync::lock_guard<sync::mutex> lock(mutex_);
     slots_.list_gone(self);
     tell_orders();

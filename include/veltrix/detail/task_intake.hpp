@@ -72,7 +72,8 @@ class task_intake {
   /// After a pop from the ring: wakes who waits for room, once there is a good deal of it.
   void tell_room() noexcept {
     // (2) seq_cst-load; pairs with seq_cst-store (1). Forbids: see there.
-    if (!room_wanted_.load(sync::seq_cst)) [[likely]] return;
+    if (!room_wanted_.load(sync::seq_cst)) [[likely]]
+      return;
     if (supply_.ring().size() > room_again_) return;  // a later pop tells
     const sync::lock_guard<sync::mutex> lock(mutex_);
     if (!room_wanted_.load(sync::relaxed)) return;  // relaxed: written under mutex_

@@ -89,7 +89,7 @@ class node_store {
   }
 
   sync::mutex mutex_;                                // guards everything below
-  free_nodes free_;                                   // guarded by mutex_
+  free_nodes free_;                                  // guarded by mutex_
   std::vector<std::unique_ptr<task_node[]>> slabs_;  // guarded by mutex_
 };
 
