@@ -244,8 +244,8 @@ class pool_core {
     // relaxed: as in work()
     if ((orders_.load(sync::relaxed) & shut) != 0 && leave_closed(mine)) return false;
     if (mine.spins != 0) {
-      --mine.spins;
-      sync::spin_pause();
+      // First as fast as can be, then letting others run who want the processor.
+      --mine.spins >= yields_before_sleep ? sync::spin_pause() : sync::yield();
       return true;
     }
     if (has_reason_to_stay_up()) return true;
@@ -549,7 +549,8 @@ class pool_core {
   }
 
   // Looks for work before a worker sleeps: microseconds; and how many workers may do so at once.
-  static constexpr std::uint32_t spins_before_sleep = sync::repeatable ? 1 : 100;
+  static constexpr std::uint32_t spins_before_sleep = sync::repeatable ? 1 : 96;
+  static constexpr std::uint32_t yields_before_sleep = sync::repeatable ? 1 : 64;
   static constexpr std::size_t most_spinning = 2;
 
   // What workers are told between tasks.
