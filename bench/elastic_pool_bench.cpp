@@ -1,75 +1,193 @@
-// elastic_pool beside the pool that everybody writes first.
+// elastic_pool beside other pools: tasks of no length and of some, trees, bursts, loops.
 // SPDX-License-Identifier: BSL-1.0
 #include "veltrix/elastic_pool.hpp"
 
-#include <condition_variable>
-#include <deque>
-#include <mutex>
-#include <vector>
+#include <bit>
+#include <memory>
+#include <string>
+#include <type_traits>
 
 #include "harness.hpp"
+#include "peers/pool_peers.hpp"
 
 namespace {
 
-/// One mutex, one condition variable, one deque of std::function: the baseline.
-class plain_pool {
- public:
-  explicit plain_pool(unsigned workers) {
-    for (unsigned i = 0; i < workers; ++i)
-      crew_.emplace_back([this] { work(); });
-  }
-  plain_pool(const plain_pool&) = delete;
-  plain_pool& operator=(const plain_pool&) = delete;
-  ~plain_pool() {
-    {
-      const std::lock_guard lock(mutex_);
-      closed_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& each : crew_)
-      each.join();
-  }
+using veltrix_bench::contender;
+using veltrix_bench::workload;
 
-  void post(std::function<void()> task) {
-    {
-      const std::lock_guard lock(mutex_);
-      tasks_.push_back(std::move(task));
-    }
-    wake_.notify_one();
+/// Two workers, as the machine of the recorded runs has two processors.
+constexpr unsigned workers = 2;
+
+/// elastic_pool with the queue told, and post() as the others have it.
+class elastic {
+ public:
+  explicit elastic(unsigned count, std::size_t capacity = 65536)
+      : pool_(count, {.queue_capacity = capacity}) {}
+  template <class Work>
+  void post(Work&& work) {
+    static_cast<void>(pool_.post(std::forward<Work>(work)));
   }
+  veltrix::elastic_pool& inside() { return pool_; }
 
  private:
-  void work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [this] { return closed_ || !tasks_.empty(); });
-      if (tasks_.empty()) return;
-      const std::function<void()> task = std::move(tasks_.front());
-      tasks_.pop_front();
-      lock.unlock();
-      task();
-      lock.lock();
-    }
-  }
-
-  std::mutex mutex_;  // guards the rest
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
-  bool closed_ = false;
-  std::vector<std::thread> crew_;
+  veltrix::elastic_pool pool_;
 };
+
+using counter = std::atomic<std::uint64_t>;
+
+void await(const counter& done, std::uint64_t wanted) {
+  while (done.load(std::memory_order_acquire) != wanted)
+    std::this_thread::yield();
+}
 
 /// Posts `operations` tasks with at most `window` unfinished, and waits for the last.
 template <class Pool>
 void windowed(Pool& pool, std::uint64_t operations, std::uint64_t window) {
-  std::atomic<std::uint64_t> done{0};
+  counter done{0};
   for (std::uint64_t i = 0; i < operations; ++i) {
     while (i - done.load(std::memory_order_acquire) >= window)
       std::this_thread::yield();
-    static_cast<void>(pool.post([&done] { done.fetch_add(1, std::memory_order_release); }));
+    pool.post([&done] { done.fetch_add(1, std::memory_order_release); });
   }
-  while (done.load(std::memory_order_acquire) != operations)
-    std::this_thread::yield();
+  await(done, operations);
+}
+
+/// As many turns of a multiplication as take about a nanosecond each.
+void spin(std::uint64_t turns) {
+  std::uint64_t value = turns;
+  for (std::uint64_t i = 0; i < turns; ++i)
+    value = value * 6364136223846793005U + 1;
+  veltrix_bench::keep(value);
+}
+
+/// Tasks of `turns`, at most 1024 unfinished.
+template <class Pool>
+void working(Pool& pool, std::uint64_t operations, std::uint64_t turns) {
+  counter done{0};
+  for (std::uint64_t i = 0; i < operations; ++i) {
+    while (i - done.load(std::memory_order_acquire) >= 1024)
+      std::this_thread::yield();
+    pool.post([&done, turns] {
+      spin(turns);
+      done.fetch_add(1, std::memory_order_release);
+    });
+  }
+  await(done, operations);
+}
+
+/// A task that posts two, and so on: 2^(depth + 1) - 1 tasks.
+template <class Pool>
+struct tree {
+  Pool& pool;
+  counter leaves{0};
+
+  void grow(unsigned depth) {
+    if (depth == 0) {
+      leaves.fetch_add(1, std::memory_order_release);
+      return;
+    }
+    for (int i = 0; i < 2; ++i)
+      pool.post([this, depth] { grow(depth - 1); });
+  }
+  void run(std::uint64_t tasks) {
+    const auto depth = static_cast<unsigned>(std::bit_width(tasks)) - 1;
+    leaves.store(0, std::memory_order_relaxed);
+    pool.post([this, depth] { grow(depth); });
+    await(leaves, std::uint64_t{1} << depth);
+  }
+};
+
+/// One operation is a burst of `size` tasks, waited for.
+template <class Pool>
+void bursts(Pool& pool, std::uint64_t operations, std::uint64_t size) {
+  for (std::uint64_t i = 0; i < operations; ++i) {
+    counter done{0};
+    for (std::uint64_t k = 0; k < size; ++k)
+      pool.post([&done] { done.fetch_add(1, std::memory_order_release); });
+    await(done, size);
+  }
+}
+
+/// A pool that lives only while it is measured, so that the others' workers do not disturb.
+template <class Pool, class Work>
+contender side(std::string name, Work work) {
+  const auto pool = std::make_shared<std::unique_ptr<Pool>>();
+  contender made{std::move(name),
+                 [pool, work](unsigned, std::uint64_t count) { work(**pool, count); }};
+  made.before = [pool] { *pool = std::make_unique<Pool>(workers); };
+  made.after = [pool] { pool->reset(); };
+  return made;
+}
+
+template <class Work>
+std::vector<contender> sides(Work work) {
+  std::vector<contender> all;
+  all.push_back(side<veltrix_bench::plain_pool>("mutex + deque", work));
+#if defined(VELTRIX_BENCH_TBB)
+  all.push_back(side<veltrix_bench::tbb_pool>("TBB task_arena", work));
+#endif
+#if defined(VELTRIX_BENCH_ASIO)
+  all.push_back(side<veltrix_bench::asio_pool>("Boost.Asio", work));
+#endif
+  all.push_back(side<elastic>("elastic_pool", work));
+  return all;
+}
+
+/// As many operations each time: what a run takes at first says little of a pool that sleeps.
+template <class Work>
+void compare(veltrix_bench::bench& table, std::string name, unsigned threads,
+             std::uint64_t operations, Work work) {
+  workload one{std::move(name), threads, sides(work)};
+  one.operations = operations;
+  table.run({one});
+}
+
+void loops(veltrix_bench::bench& table) {
+  constexpr std::uint64_t items = 10'000;
+  const auto body = [](std::uint64_t i) { veltrix_bench::keep(i); };
+  std::vector<contender> all;
+  all.push_back({"one thread", [&](unsigned, std::uint64_t n) {
+                   for (std::uint64_t k = 0; k < n; ++k)
+                     for (std::uint64_t i = 0; i < items; ++i)
+                       body(i);
+                 }});
+#if defined(VELTRIX_BENCH_TBB)
+  all.push_back({"TBB parallel_for", [&](unsigned, std::uint64_t n) {
+                   for (std::uint64_t k = 0; k < n; ++k) {
+                     oneapi::tbb::parallel_for(std::uint64_t{0}, items, body);
+                   }
+                 }});
+#endif
+  auto mine = side<elastic>("elastic_pool", [body](elastic& pool, std::uint64_t n) {
+    for (std::uint64_t k = 0; k < n; ++k)
+      pool.inside().parallel_for(std::uint64_t{0}, items, body);
+  });
+  all.push_back(std::move(mine));
+  workload one{"parallel_for over 10,000 items", 1, all};
+  one.operations = 500;
+  table.run({one});
+}
+
+/// Many workers share little work: waking one for each task costs more than the task.
+void crowd(veltrix_bench::bench& table) {
+  std::vector<contender> all;
+  const auto work = [](auto& pool, std::uint64_t n) { working(pool, n, 200); };
+  all.push_back(side<elastic>("elastic_pool, 2 workers", work));
+  auto many = std::make_shared<std::unique_ptr<elastic>>();
+  contender crowded{"elastic_pool, 512 workers",
+                    [many, work](unsigned, std::uint64_t n) { work(**many, n); }};
+  crowded.before = [many] { *many = std::make_unique<elastic>(512U); };
+  crowded.after = [many] { many->reset(); };
+  all.push_back(std::move(crowded));
+  auto plain = std::make_shared<std::unique_ptr<veltrix_bench::plain_pool>>();
+  contender plainly{"mutex + deque, 512 workers",
+                    [plain, work](unsigned, std::uint64_t n) { work(**plain, n); }};
+  plainly.before = [plain] { *plain = std::make_unique<veltrix_bench::plain_pool>(512U); };
+  plainly.after = [plain] { plain->reset(); };
+  all.push_back(std::move(plainly));
+  workload one{"0.2 us of work, 512 workers", 1, all};
+  one.operations = 50'000;
+  table.run({one});
 }
 
 }  // namespace
@@ -77,12 +195,23 @@ void windowed(Pool& pool, std::uint64_t operations, std::uint64_t window) {
 int main(int argc, char** argv) {
   using namespace veltrix_bench;
   bench table("elastic_pool", parse(argc, argv));
-  for (const unsigned workers : {2U, 64U}) {
-    plain_pool plain(workers);
-    veltrix::elastic_pool elastic(workers);
-    table.run("empty task, 8192 in flight, " + std::to_string(workers) + " workers", 1,
-              {{"mutex + deque", [&](unsigned, std::uint64_t n) { windowed(plain, n, 8192); }},
-               {"elastic_pool", [&](unsigned, std::uint64_t n) { windowed(elastic, n, 8192); }}});
-  }
+  const auto flood = [](auto& pool, std::uint64_t n) { windowed(pool, n, n); };
+  compare(table, "empty tasks", 1, 200'000, flood);
+  compare(table, "empty tasks", 2, 100'000, flood);
+  compare(table, "empty tasks, 8192 in flight", 1, 200'000,
+          [](auto& pool, std::uint64_t n) { windowed(pool, n, 8192); });
+  compare(table, "1 us of work", 1, 20'000,
+          [](auto& pool, std::uint64_t n) { working(pool, n, 1000); });
+  compare(table, "10 us of work", 1, 2'000,
+          [](auto& pool, std::uint64_t n) { working(pool, n, 10000); });
+  compare(table, "spawn tree of 2^18", 1, std::uint64_t{1} << 17, [](auto& pool, std::uint64_t n) {
+    tree<std::remove_reference_t<decltype(pool)>> one{pool};
+    one.run(n);
+  });
+  compare(table, "burst of 1,000", 1, 100,
+          [](auto& pool, std::uint64_t n) { bursts(pool, n, 1000); });
+  compare(table, "burst of 16", 1, 1'000, [](auto& pool, std::uint64_t n) { bursts(pool, n, 16); });
+  loops(table);
+  crowd(table);
   return table.finish();
 }

@@ -1,0 +1,111 @@
+// The pools that elastic_pool is measured beside: each posts callables and counts nothing itself.
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#if defined(VELTRIX_BENCH_TBB)
+#include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
+#endif
+#if defined(VELTRIX_BENCH_ASIO)
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#endif
+
+namespace veltrix_bench {
+
+/// One mutex, one condition variable, one deque of std::function: the baseline.
+class plain_pool {
+ public:
+  explicit plain_pool(unsigned workers) {
+    for (unsigned i = 0; i < workers; ++i)
+      crew_.emplace_back([this] { work(); });
+  }
+  plain_pool(const plain_pool&) = delete;
+  plain_pool& operator=(const plain_pool&) = delete;
+  ~plain_pool() {
+    {
+      const std::lock_guard lock(mutex_);
+      closed_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& each : crew_)
+      each.join();
+  }
+
+  template <class Work>
+  void post(Work&& work) {
+    {
+      const std::lock_guard lock(mutex_);
+      tasks_.emplace_back(std::forward<Work>(work));
+    }
+    wake_.notify_one();
+  }
+
+ private:
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return closed_ || !tasks_.empty(); });
+      if (tasks_.empty()) return;
+      const std::function<void()> task = std::move(tasks_.front());
+      tasks_.pop_front();
+      lock.unlock();
+      task();
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;  // guards the rest
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> tasks_;
+  bool closed_ = false;
+  std::vector<std::thread> crew_;
+};
+
+#if defined(VELTRIX_BENCH_TBB)
+/// An arena whose slots are all for workers. TBB has one worker less than it is allowed threads.
+class tbb_pool {
+ public:
+  explicit tbb_pool(unsigned workers)
+      : allowed_(oneapi::tbb::global_control::max_allowed_parallelism, workers + 1),
+        arena_(static_cast<int>(workers), 0) {}
+
+  template <class Work>
+  void post(Work&& work) {
+    arena_.enqueue(std::forward<Work>(work));
+  }
+
+ private:
+  oneapi::tbb::global_control allowed_;
+  oneapi::tbb::task_arena arena_;
+};
+#endif
+
+#if defined(VELTRIX_BENCH_ASIO)
+class asio_pool {
+ public:
+  explicit asio_pool(unsigned workers) : pool_(workers) {}
+  ~asio_pool() { pool_.join(); }
+
+  template <class Work>
+  void post(Work&& work) {
+    boost::asio::post(pool_, std::forward<Work>(work));
+  }
+
+ private:
+  boost::asio::thread_pool pool_;
+};
+#endif
+
+}  // namespace veltrix_bench
