@@ -65,7 +65,8 @@ class idle_workers {
   /// The calling worker has found work, or leaves.
   /// @return whether nobody searches now: the caller has to look for work left, and call the next
   [[nodiscard]] bool end_search() noexcept {
-    // (2) seq_cst-sub; pairs with seq_cst-load (1). Forbids: who injects leaves it to this
+    // (2) seq_cst-sub; pairs with seq_cst-load (1), seq_cst-load (4), seq_cst-load (5),
+    // seq_cst-cas (6). Forbids: who injects leaves it to this
     // searcher, and its look for work left misses that.
     const bool last = searching(census_.fetch_sub(one_searching, sync::seq_cst)) == 1;
     if (last) sync::full_fence();  // with the one in call_after_push()
@@ -81,7 +82,8 @@ class idle_workers {
       if (top_ != nullptr) top_->above_ = &mine;
       top_ = &mine;
       mine.taken_ = true;
-      // (3) seq_cst-add; pairs with seq_cst-load (1). Forbids: as (2).
+      // (3) seq_cst-add; pairs with seq_cst-load (1), seq_cst-load (4), seq_cst-load (5),
+      // seq_cst-cas (6). Forbids: as (2).
       census_.fetch_add(one_seated - one_searching, sync::seq_cst);
     }
     sync::asymmetric_fence_heavy(mode_);  // with the light ones of who makes work
@@ -114,28 +116,29 @@ class idle_workers {
     if (quiet(census_.load(sync::seq_cst))) call_if_quiet();
   }
 
-  /// For a worker that pushed to its own deque: as above, with a fence only if somebody searches.
+  /// For a worker that pushed to its own deque: as above, with a fence only if somebody is idle.
   void call_after_push() noexcept {
-    sync::asymmetric_fence_light(mode_);                     // with the heavy one in sit()
-    const std::uint64_t seen = census_.load(sync::relaxed);  // relaxed: ordered by the fences
-    if (seen == 0) return;
-    if (searching(seen) != 0) sync::full_fence();  // with the one in end_search()
+    sync::asymmetric_fence_light(mode_);           // with the heavy one in sit()
+    if (census_.load(sync::relaxed) == 0) return;  // relaxed: ordered by the fences
+    sync::full_fence();                            // with the one in end_search()
     call_if_quiet();
   }
 
   /// Calls the one seated last if nobody searches.
   void call_if_quiet() noexcept {
-    std::uint64_t seen = census_.load(sync::relaxed);  // relaxed: ordered by the caller's fence
-    if (!quiet(seen)) return;
+    // (4) seq_cst-load; pairs with seq_cst-sub (2), seq_cst-add (3). Forbids: as (1), for one that
+    // was called between the two loads.
+    if (!quiet(census_.load(sync::seq_cst))) return;
     seat* called = nullptr;
     {
       const sync::lock_guard<sync::mutex> lock(mutex_);
-      seen = census_.load(sync::relaxed);  // relaxed: as above
+      // (5) seq_cst-load; pairs with seq_cst-sub (2), seq_cst-add (3). Forbids: as (4).
+      std::uint64_t seen = census_.load(sync::seq_cst);
       do {
         if (!quiet(seen)) return;
-        // relaxed: as above
+        // (6) seq_cst-cas; pairs with seq_cst-sub (2), seq_cst-add (3). Forbids: as (4).
       } while (!census_.compare_exchange_weak(seen, seen - one_seated + one_searching,
-                                              sync::relaxed, sync::relaxed));
+                                              sync::seq_cst, sync::seq_cst));
       called = top_;
       unlink(*called);
     }
