@@ -113,7 +113,8 @@ TEST_CASE("injection_ring pushes nothing when it lacks memory for its cells") {
   std::size_t taken = 0;
   const int failures = veltrix_test::fail_each_allocation(
       [&] { taken = ring.push_some(many.data(), 1000).first; }, [&] { CHECK(ring.pushed() == 0); });
-  CHECK(failures > 1);
+  // Sanitizers bring an aligned operator new[] of their own, which does not fail.
+  if (veltrix_test::slowdown == 1) CHECK(failures > 1);
   CHECK(taken == 1000);
   CHECK(ring.size() == 1000);
 }
