@@ -165,6 +165,47 @@ TEST_CASE("connection_pool keeps no discarded connection, nor room for a refused
   CHECK(here.connections.try_acquire("a", start));
 }
 
+namespace {
+
+/// A host whose copy may throw.
+struct fickle_host {
+  explicit fickle_host(int named) : name(named) {}
+  fickle_host(const fickle_host& other) : name(other.name) {
+    if (copies_left() == 0) throw std::runtime_error("a copy of a host");
+    --copies_left();
+  }
+  fickle_host(fickle_host&&) noexcept = default;
+  fickle_host& operator=(const fickle_host&) = default;
+  fickle_host& operator=(fickle_host&&) noexcept = default;
+  friend bool operator<(const fickle_host& left, const fickle_host& right) {
+    return left.name < right.name;
+  }
+  static int& copies_left() {
+    static int left = 1'000;
+    return left;
+  }
+  int name;
+};
+
+}  // namespace
+
+TEST_CASE("connection_pool counts nothing as in use when a host's copy throws") {
+  const auto open = [](const fickle_host&) { return std::optional<wire>(wire(1)); };
+  const auto alive = [](wire&) { return true; };
+  connection_pool<fickle_host, wire, decltype(open), decltype(alive)> pool({.per_host = 1}, open,
+                                                                           alive);
+  const fickle_host host(1);
+  for (int copies = 0; copies < 4; ++copies) {
+    fickle_host::copies_left() = copies;
+    try {
+      static_cast<void>(pool.try_acquire(host, start));
+    } catch (const std::runtime_error&) {}
+    fickle_host::copies_left() = 1'000;
+    CHECK(pool.stats(host).in_use == 0);
+    CHECK(pool.try_acquire(host, start));
+  }
+}
+
 TEST_CASE("connection_pool closes what was opened while its host left") {
   connection_pool<int, int, std::function<std::optional<int>(int)>, bool (*)(int&)>* self = nullptr;
   connection_pool<int, int, std::function<std::optional<int>(int)>, bool (*)(int&)> pool(

@@ -96,6 +96,17 @@ TEST_CASE("lease_holder counts its term from before it asked") {
   CHECK_FALSE(holder.fence(asked + 3s).has_value());
 }
 
+TEST_CASE("lease_holder gives no fence once the store says that the lease is another's") {
+  virtual_clock clock;
+  plain_store store{clock};
+  lease_holder holder(store, {"leader", "a"});
+  static_cast<void>(holder.step(clock));
+  CHECK(holder.fence(clock.now()) == 1);
+  store.holder = "b";  // an operator gave it away in mid-term
+  static_cast<void>(holder.step(clock));
+  CHECK_FALSE(holder.fence(clock.now()).has_value());
+}
+
 TEST_CASE("fence_gate R63 refuses the write of a leader that slept through its term") {
   virtual_clock clock;
   plain_store store{clock};

@@ -138,6 +138,8 @@ class connection_pool {
     for (;;) {
       std::vector<kept> ending;  // outside the lock
       std::optional<kept> found;
+      answer told;
+      told.held.host_ = host;  // before anything is counted: a copy may throw
       {
         const lock_guard lock(mutex_);
         slot& one = slot_of(host);
@@ -146,8 +148,7 @@ class connection_pool {
         if (!found && !room_in(one)) return {{}, full(one, now)};
         one.in_use.insert(now);
       }
-      answer told;
-      occupy(told.held, host, now);
+      occupy(told.held, now);
       if (!found) return opened(std::move(told), host, now);
       told.held.held_ = std::move(found);
       if (alive_(*told.held)) return told;
@@ -280,9 +281,9 @@ class connection_pool {
     return std::nullopt;
   }
 
-  void occupy(lease& held, const Host& host, time_point now) {
+  /// The lease, whose host is known, counts as in use from here on.
+  void occupy(lease& held, time_point now) noexcept {
     held.pool_ = this;
-    held.host_ = host;
     held.since_ = now;
   }
 

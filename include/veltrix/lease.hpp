@@ -75,6 +75,8 @@ class lease_holder {
     const time_point asked = clock.now();
     const lease_answer answer = store_.acquire(who_.lease, who_.holder, options_.term);
     if (answer.fence == 0) {
+      // (3) release-store; pairs with acquire-load (2). Publishes: that the lease is another's.
+      until_.store(duration::min().count(), detail::sync::release);
       // A moment after the other's term, and soon enough for a takeover within 150 ms.
       const duration pause = std::clamp<duration>(answer.left, std::chrono::milliseconds(1),
                                                   std::max(options_.term / 3, duration(1)));
@@ -90,7 +92,8 @@ class lease_holder {
   /// The fence to send with an effect at `now`; nothing when the lease may have ended. Look again
   /// before each effect: time may have passed.
   [[nodiscard]] std::optional<std::uint64_t> fence(time_point now) const noexcept {
-    // (2) acquire-load; pairs with release-store (1). Sees: fence_ at least as new as until_.
+    // (2) acquire-load; pairs with release-store (1), release-store (3). Sees: fence_ at least as
+    // new as until_.
     const std::int64_t until = until_.load(detail::sync::acquire);
     if (now.time_since_epoch().count() >= until) return std::nullopt;
     return fence_.load(detail::sync::relaxed);

@@ -96,6 +96,7 @@ class two_phase_loader {
     std::optional<manifest> wanted = source_.newest();
     if (!wanted) return {load_status::incomplete, old, 0, "the source gave no manifest"};
     if (wanted->version <= old) return {load_status::unchanged, old};
+    forget_all_but(*wanted);
     auto next = std::make_shared<loaded_version>();
     next->version = wanted->version;
     std::size_t fetched = 0;
@@ -146,11 +147,28 @@ class two_phase_loader {
     return {};
   }
 
+  /// Drops parts of versions that were given up: those kept are of the one in force and this one.
+  void forget_all_but(const manifest& wanted) {
+    std::map<std::string, content> needed;
+    const auto keep = [this, &needed](const std::string& digest) {
+      if (const auto found = parts_.find(digest); found != parts_.end()) needed.insert(*found);
+    };
+    for (const manifest::part& each : wanted.parts)
+      keep(each.digest);
+    for (const std::string& digest : in_force_)
+      keep(digest);
+    parts_.swap(needed);
+  }
+
   void put_in_force(std::shared_ptr<const loaded_version> next, const manifest& whole) {
     std::map<std::string, content> needed;
-    for (const manifest::part& each : whole.parts)
+    std::vector<std::string> digests;
+    for (const manifest::part& each : whole.parts) {
       needed.emplace(each.digest, next->parts.at(each.id));
+      digests.push_back(each.digest);
+    }
     parts_.swap(needed);
+    in_force_.swap(digests);
     const lock_guard lock(mutex_);
     current_.swap(next);  // the old one ends after the lock, with `next`
   }
@@ -158,6 +176,7 @@ class two_phase_loader {
   Source& source_;
   Digest digest_;
   std::map<std::string, content> parts_;  // by digest; load() only
+  std::vector<std::string> in_force_;     // digests of the version in force; load() only
   mutable detail::sync::mutex mutex_;     // guards current_
   std::shared_ptr<const loaded_version> current_;
 };
