@@ -551,7 +551,7 @@ class pool_core {
   // Looks for work before a worker sleeps: microseconds; and how many workers may do so at once.
   static constexpr std::uint32_t spins_before_sleep = sync::repeatable ? 1 : 96;
   static constexpr std::uint32_t yields_before_sleep = sync::repeatable ? 1 : 64;
-  static constexpr std::size_t most_spinning = 2;
+  static constexpr std::size_t most_spinning = 1;  // it calls the next when it finds work
 
   // What workers are told between tasks.
   static constexpr unsigned too_many = 1;  // more run than are kept
