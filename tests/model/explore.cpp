@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <string_view>
 #include <unordered_map>
 
@@ -16,6 +17,11 @@ namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// What the process has had of the processor; a search has one thread.
+double processor_seconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
 
 const char* name_of(action what) noexcept {
@@ -156,6 +162,7 @@ findings detail::explore(const exploration& wanted, void (*body)(void*), void* a
   }
   if (const auto end = replay.find('='); end != std::string::npos) replay.erase(0, end + 1);
   const auto start = std::chrono::steady_clock::now();
+  const double had = processor_seconds();
   the.begin_search(wanted);
   // The first execution makes what stays for good (statics of functions); its choices are not kept.
   outcome ended = the.execute(body, argument);
@@ -191,7 +198,7 @@ findings detail::explore(const exploration& wanted, void (*body)(void*), void* a
     }
     const std::uint64_t run = found.schedules + found.pruned;
     if (run >= wanted.most_schedules) break;
-    if (run % 4096 == 0 && seconds_since(start) > wanted.most_seconds) break;
+    if (run % 4096 == 0 && processor_seconds() - had > wanted.most_seconds) break;
   }
   found.steps = the.steps();
   found.seconds = seconds_since(start);

@@ -27,8 +27,8 @@ namespace veltrix_model {
 /// What to explore, how far, and when to stop.
 struct exploration : search_options {
   std::uint64_t most_schedules = 20'000'000;  ///< executions; a search that ends here says so
-  double most_seconds = 60;
-  std::string replay{};  ///< a string of a report: that execution alone
+  double most_seconds = 60;  ///< of the processor: a busy machine ends no search early
+  std::string replay{};      ///< a string of a report: that execution alone
 };
 
 struct findings {
