@@ -140,6 +140,42 @@ TEST_CASE("elastic_pool keeps S1 to S4 while four threads resize it by random de
   CHECK(end.completed == tasks);
 }
 
+TEST_CASE("elastic_pool keeps S4 while workers steal from those that have just come") {
+  const std::size_t rounds = veltrix_test::slowdown == 1 ? 60 : 20;
+  for (std::size_t round = 0; round < rounds; ++round) {
+    std::atomic<bool> done{false};
+    std::atomic<std::int64_t> owed{0};  // accepted and not ended
+    elastic_pool pool(2, {.thread_name = "vx-st"});
+    // A task posts none, one or two more to its own worker, so that deques run dry and fill.
+    struct spawner {
+      elastic_pool& pool;
+      std::atomic<bool>& done;
+      std::atomic<std::int64_t>& owed;
+      std::uint64_t seed;
+      void operator()() const {
+        random_source random(seed);
+        const std::uint64_t drawn = random.below(8);
+        const std::int64_t more = done ? 0 : drawn == 0 ? 0 : drawn == 1 ? 2 : 1;
+        for (std::int64_t i = 0; i < more; ++i) {
+          owed += pool.post(spawner{pool, done, owed, random.next()}) ? 1 : 0;
+        }
+        --owed;
+      }
+    };
+    std::thread feeder([&] {
+      for (std::uint64_t seed = round << 32; !done; ++seed) {
+        if (owed < 64) owed += pool.post(spawner{pool, done, owed, seed}) ? 1 : 0;
+      }
+    });
+    for (const std::int64_t size : {9, 17, 33})
+      CHECK(pool.resize_to(size, {.deadline = saturating_add(steady_clock::now(), 60s)}));
+    done = true;
+    feeder.join();
+    CHECK(pool.drain(saturating_add(steady_clock::now(), 60s)));
+    CHECK(owed == 0);
+  }
+}
+
 TEST_CASE("elastic_pool keeps S4 while workers resize it and throw from inside") {
   const std::uint64_t seed = std::random_device{}();
   CAPTURE(seed);

@@ -167,8 +167,9 @@ class work_supply {
   [[nodiscard]] bool stealable() const noexcept {
     const std::size_t words = marks_.size();
     for (std::size_t word = 0; word < words; ++word) {
-      // relaxed: who goes to sleep, or stops searching, has a fence before it
-      for (std::uint64_t bits = marks_[word].load(sync::relaxed); bits != 0; bits &= bits - 1) {
+      // (3) acquire-load; pairs with release-or (4). Sees: the share, be it of a worker that came
+      // since. What makes who goes to sleep, or stops searching, see the bit is a fence before it.
+      for (std::uint64_t bits = marks_[word].load(sync::acquire); bits != 0; bits &= bits - 1) {
         const auto at = static_cast<std::size_t>(std::countr_zero(bits));
         if (!shares_[word * 64 + at].own.empty()) return true;
       }
@@ -225,7 +226,9 @@ class work_supply {
 
   void mark(worker_share& mine) noexcept {
     mine.marked = true;
-    marks_[mine.index / 64].fetch_or(bit_of(mine), sync::relaxed);  // relaxed: as in stealable()
+    // (4) release-or; pairs with acquire-load (3), acquire-load (5). Publishes: the share, made
+    // before its worker was.
+    marks_[mine.index / 64].fetch_or(bit_of(mine), sync::release);
   }
 
   [[gnu::noinline]] task_node* take_oldest(worker_share& mine, task& value) noexcept {
@@ -257,7 +260,8 @@ class work_supply {
     const std::size_t first = mine.victim / 64 < words ? mine.victim / 64 : 0;
     for (std::size_t i = 0; i <= words; ++i) {
       const std::size_t word = (first + i) % words;
-      std::uint64_t bits = marks_[word].load(sync::relaxed);  // relaxed: as in stealable()
+      // (5) acquire-load; pairs with release-or (4). Sees: as (3).
+      std::uint64_t bits = marks_[word].load(sync::acquire);
       // The first word twice: its bits from the last victim on, then those before.
       if (i == 0) bits &= ~std::uint64_t{0} << mine.victim % 64;
       for (; bits != 0; bits &= bits - 1) {
