@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "veltrix/connection_pool.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -36,8 +37,8 @@ struct wire {
     return *this;
   }
   ~wire() { living() -= number == 0 ? 0 : 1; }
-  static int& living() {
-    static int count = 0;
+  static std::atomic<int>& living() {
+    static std::atomic<int> count{0};
     return count;
   }
   int number;
