@@ -198,7 +198,7 @@ class elastic_pool {
     return core_.resize_to(workers, how);
   }
 
-  /// One consistent state. O(1).
+  /// Sizes of one instant; counts of tasks summed over the workers, see pool_stats. O(workers).
   [[nodiscard]] pool_stats stats() const { return core_.stats(); }
 
   /// Waits until no accepted task is queued or runs. Posting goes on meanwhile, and counts.

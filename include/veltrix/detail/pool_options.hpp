@@ -50,7 +50,8 @@ struct elastic_pool_options {
   detail::unique_function<int(std::size_t)> start_fault = {};
 };
 
-/// One consistent state of a pool.
+/// A pool's sizes, of one instant; and counts of tasks, summed over its workers: each is right for
+/// a moment of the call, and they agree with each other.
 /// I1: running <= max(configured, running when the generation began).
 /// I2: posted == queued + busy + completed.
 struct pool_stats {
