@@ -250,7 +250,7 @@ TEST_CASE("snapshot_cell R14: 512 readers at 100 swaps a second, 99.9 percent be
   // Who waits for a lock gives up the CPU of its own accord, at every swap at least once. Pages are
   // waited for as well, and not all of them are counted: a hypervisor may fetch one unseen.
   CHECK(all.waits < all.faults + static_cast<long>(swapped));
-  // A sanitizer's reads are long enough for the machine's own interruptions to be one in a thousand.
+  // A sanitizer's reads are so long that one in a thousand is interrupted by the machine itself.
   if (veltrix_test::slowdown != 1) return;
   // A read that lost the CPU is as slow as the machine is busy: that is not the cell's doing.
   const auto preempted = static_cast<std::uint64_t>(all.preemptions);
