@@ -433,9 +433,9 @@ served under_overload(bool drop_expired) {
 
 }  // namespace
 
-TEST_CASE("keyed_executor R78: what expired is dropped unserved, and the rest is in time") {
-  // A service of 1 ms takes longer than that where timers are coarse: capacity is what was served at
-  // all. A machine with others to serve may make some rounds late, but not each.
+TEST_CASE("keyed_executor R78: what expired costs no service, so the rest is in time") {
+  // A service of 1 ms takes longer where timers are coarse: capacity is what was served at all. A
+  // machine with others to serve may make some rounds late, but not each.
   std::string tale;
   bool good = false;
   for (int round = 0; round < 5 && !good; ++round) {
