@@ -13,10 +13,10 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -45,7 +45,7 @@ concept two_phase_source = requires(Source& source, const manifest::part& wanted
 /// A complete version: every part of one manifest.
 struct loaded_version {
   std::uint64_t version = 0;  ///< 0: none was loaded yet
-  std::map<std::string, std::shared_ptr<const std::string>> parts{};
+  std::unordered_map<std::string, std::shared_ptr<const std::string>> parts{};  ///< by id
 
   /// The content of a part, or null.
   [[nodiscard]] const std::string* find(const std::string& id) const {
@@ -72,7 +72,8 @@ struct [[nodiscard]] load_answer {
 /// @tparam Digest  `digest(const std::string&)` gives what a manifest holds for that content
 ///
 /// I1: what current() gives is all of one manifest, each part checked.
-/// I2: parts_ holds every part of the version in force, by digest, and those of a newer one so far.
+/// I2: parts_ holds every part of the version in force, by digest, and those of a newer one so far;
+///     arrived_ names the latter.
 template <two_phase_source Source, class Digest>
 class two_phase_loader {
  public:
@@ -90,15 +91,18 @@ class two_phase_loader {
   }
 
   /// Looks for a newer version, fetches what is missing of it, and puts it in force when all of it
-  /// is there. Broken off anywhere, it goes on from there when called again.
+  /// is there. Broken off anywhere, it goes on from there when called again. O(parts), whatever the
+  /// number that changed.
   load_answer load() {
     const std::uint64_t old = current()->version;
     std::optional<manifest> wanted = source_.newest();
     if (!wanted) return {load_status::incomplete, old, 0, "the source gave no manifest"};
     if (wanted->version <= old) return {load_status::unchanged, old};
-    forget_all_but(*wanted);
+    ++round_;
+    forget_arrived_but(*wanted);
     auto next = std::make_shared<loaded_version>();
     next->version = wanted->version;
+    next->parts.reserve(wanted->parts.size());
     std::size_t fetched = 0;
     for (const manifest::part& each : wanted->parts) {
       const auto place = next->parts.try_emplace(each.id);
@@ -109,7 +113,7 @@ class two_phase_loader {
       lack missing = provide(each, place.first->second, fetched);
       if (!missing.why.empty()) return {missing.status, old, fetched, std::move(missing.why)};
     }
-    put_in_force(std::move(next), *wanted);
+    put_in_force(std::move(next));
     return {load_status::swapped, wanted->version, fetched};
   }
 
@@ -120,6 +124,11 @@ class two_phase_loader {
   using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
   using content = std::shared_ptr<const std::string>;
 
+  struct kept_part {
+    content whole;
+    std::uint64_t round;  ///< the last one that wanted it
+  };
+
   /// Why a part cannot be had; `why` is empty when it can.
   struct lack {
     load_status status = load_status::incomplete;
@@ -129,7 +138,8 @@ class two_phase_loader {
   /// Finds a part, or fetches and checks it.
   lack provide(const manifest::part& wanted, content& place, std::size_t& fetched) {
     if (const auto kept = parts_.find(wanted.digest); kept != parts_.end()) {
-      place = kept->second;
+      kept->second.round = round_;
+      place = kept->second.whole;
       return {};
     }
     ++fetched;
@@ -143,41 +153,41 @@ class two_phase_loader {
               "'" + wanted.id + "' has the digest " + is + ", its manifest says " + wanted.digest};
     }
     place = std::make_shared<const std::string>(std::move(*got));
-    parts_.emplace(wanted.digest, place);
+    arrived_.push_back(wanted.digest);
+    parts_.emplace(wanted.digest, kept_part{place, round_});
     return {};
   }
 
-  /// Drops parts of versions that were given up: those kept are of the one in force and this one.
-  void forget_all_but(const manifest& wanted) {
-    std::map<std::string, content> needed;
-    const auto keep = [this, &needed](const std::string& digest) {
-      if (const auto found = parts_.find(digest); found != parts_.end()) needed.insert(*found);
-    };
-    for (const manifest::part& each : wanted.parts)
-      keep(each.digest);
-    for (const std::string& digest : in_force_)
-      keep(digest);
-    parts_.swap(needed);
+  /// Drops what came for a version that was given up, but for what this one wants as well.
+  void forget_arrived_but(const manifest& wanted) {
+    if (arrived_.empty()) return;
+    for (const manifest::part& each : wanted.parts) {
+      if (const auto kept = parts_.find(each.digest); kept != parts_.end())
+        kept->second.round = round_;
+    }
+    std::erase_if(arrived_, [this](const std::string& digest) {
+      const auto kept = parts_.find(digest);
+      if (kept != parts_.end() && kept->second.round == round_) return false;
+      if (kept != parts_.end()) parts_.erase(kept);
+      return true;
+    });
   }
 
-  void put_in_force(std::shared_ptr<const loaded_version> next, const manifest& whole) {
-    std::map<std::string, content> needed;
-    std::vector<std::string> digests;
-    for (const manifest::part& each : whole.parts) {
-      needed.emplace(each.digest, next->parts.at(each.id));
-      digests.push_back(each.digest);
-    }
-    parts_.swap(needed);
-    in_force_.swap(digests);
+  void put_in_force(std::shared_ptr<const loaded_version> next) {
+    std::erase_if(parts_, [this](const auto& each) { return each.second.round != round_; });
+    arrived_.clear();
     const lock_guard lock(mutex_);
     current_.swap(next);  // the old one ends after the lock, with `next`
   }
 
   Source& source_;
   Digest digest_;
-  std::map<std::string, content> parts_;  // by digest; load() only
-  std::vector<std::string> in_force_;     // digests of the version in force; load() only
-  mutable detail::sync::mutex mutex_;     // guards current_
+  // Of load() alone:
+  std::unordered_map<std::string, kept_part> parts_;  // by digest
+  std::vector<std::string> arrived_;                  // digests of parts of no version in force yet
+  std::uint64_t round_ = 0;                           // counts what was looked for
+
+  mutable detail::sync::mutex mutex_;  // guards current_
   std::shared_ptr<const loaded_version> current_;
 };
 
