@@ -120,6 +120,19 @@ TEST_CASE("elastic_pool model: a worker that retires hands its tasks over") {
                 explore(sample, [&] { body(true); }), 60'000);
 }
 
+TEST_CASE("elastic_pool model: a drain hears of it when the last task's worker retires") {
+  const auto body = [] {
+    elastic_pool pool(2);
+    require(bool(pool.post([] {})), "taken");
+    // The other worker may sleep meanwhile, and be called only to find that nobody is too many and
+    // that who resizes has joined the one that left.
+    together([&] { static_cast<void>(pool.resize_to(1)); },
+             [&] { require(pool.drain(), "drained"); });
+  };
+  check_exhausted("elastic_pool retires after the last task, bound 1",
+                  explore(to(1, 1'000'000), body));
+}
+
 TEST_CASE("elastic_pool model: growing and shrinking beside a post loses nothing") {
   const auto body = [] {
     atomic<int> ran = 0;
