@@ -12,6 +12,7 @@
 #include "support/random.hpp"
 #include "veltrix/elastic_pool.hpp"
 #include "veltrix/pool_sizer.hpp"
+#include "veltrix/resilience.hpp"
 
 using namespace veltrix;
 using namespace std::chrono_literals;
@@ -106,6 +107,89 @@ TEST_CASE("pool_sizer R11: under twice the load it can take the latency budget h
     REQUIRE(overloaded.latency(run.sizer.size()) <= 42ms * 5 / 4);
     REQUIRE(overloaded.rate(run.sizer.size()) >= 0.85 * overloaded.rate(8));
   }
+}
+
+namespace {
+
+/// A service of workers that call a dependency behind a breaker, asked a thousand times a second.
+struct guarded_service {
+  virtual_clock clock;
+  circuit_breaker breaker{{}, small_random(52)};
+  pool_sizer sizer{20, {.ceiling = 200}};
+  pool_sample seen{};
+  std::uint64_t failed = 0;
+  std::uint64_t kept_away = 0;
+
+  /// One call, 1 ms after the one before. A failure is no demand: it is not completed work.
+  void call(bool down) {
+    clock.advance(1ms);
+    auto entry = breaker.enter(clock);
+    if (!entry) {
+      ++kept_away;
+    } else if (down) {
+      ++failed;
+      entry.pass.failure(clock.now());
+    } else {
+      ++seen.completed;
+      entry.pass.success(clock.now());
+    }
+  }
+  sizing_decision look() {
+    if (breaker.state() == breaker_state::closed) return sizer.observe(seen, clock.now());
+    sizer.hold(seen, clock.now());
+    return {.size = sizer.size()};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("pool_sizer R52: while every call is answered 503 the target stays what it was") {
+  // Wherever within a window the outage begins. Ten failures open the breaker, and the next look is
+  // later than that; one before it would judge a window that lacks less work than `gain`.
+  for (const int begin : {0, 1, 9, 250, 500, 991, 999}) {
+    CAPTURE(begin);
+    guarded_service service;
+    const auto run = [&service](int calls, bool down) {
+      std::size_t decisions = 0;
+      for (int i = 0; i < calls; ++i) {
+        service.call(down);
+        if (i % 100 == 99) decisions += service.look() ? 1U : 0U;
+      }
+      return decisions;
+    };
+    static_cast<void>(service.look());
+    static_cast<void>(run(5'000, false));
+    static_cast<void>(run(begin, false));
+    const std::size_t before = service.sizer.size();
+    CHECK(run(60'000, true) == 0);
+    CHECK(service.sizer.size() == before);
+    CHECK(service.failed < 100);  // what reached the dependency in a minute of outage
+    CHECK(service.kept_away > 59'900);
+
+    // Back again: no decision on a window that saw the outage, and sizing goes on after it.
+    int waited = 0;
+    while (service.breaker.state() != breaker_state::closed && ++waited < 5'000) {
+      service.call(false);
+      static_cast<void>(service.look());
+    }
+    REQUIRE(service.breaker.state() == breaker_state::closed);
+    CHECK(service.sizer.size() == before);
+    CHECK(run(1'900, false) == 0);
+    CHECK(run(3'000, false) > 0);
+  }
+}
+
+TEST_CASE("pool_sizer R52: without holding, errors that count as work raise the target") {
+  // What the rule above is for: errors take a twentieth of the time of work.
+  pool_sizer naive(20, {.ceiling = 200});
+  pool_sample seen;
+  time_point now{};
+  static_cast<void>(naive.observe(seen, now));
+  for (int second = 0; second < 45; ++second) {
+    seen.completed += 1'000 * naive.size();  // more workers, more errors
+    static_cast<void>(naive.observe(seen, now += 1s));
+  }
+  CHECK(naive.size() >= 100);
 }
 
 TEST_CASE("pool_sizer takes timeouts and drops for pressure, and stays calm after it") {

@@ -114,6 +114,14 @@ class pool_sizer {
     return told;
   }
 
+  /// Keeps the size over a time that says nothing of it, as while a circuit breaker is open and
+  /// calls fail without work. Judging begins anew at `now`: nothing that was counted before it is
+  /// judged, and the first window after it is only measured. Call it as long as that time lasts.
+  void hold(const pool_sample& seen, time_point now) noexcept {
+    judged_ = false;
+    static_cast<void>(begin(seen, now));
+  }
+
   /// The pool did not take the last size, as it says: it has `size`, which counts from here on.
   void correct(std::size_t size) noexcept {
     size_ = std::clamp(size, options_.least, options_.ceiling);
