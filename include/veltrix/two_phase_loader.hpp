@@ -91,8 +91,8 @@ class two_phase_loader {
   }
 
   /// Looks for a newer version, fetches what is missing of it, and puts it in force when all of it
-  /// is there. Broken off anywhere, it goes on from there when called again. O(parts), whatever the
-  /// number that changed.
+  /// is there. Broken off anywhere, it goes on from there when called again. Expected O(parts),
+  /// however few have changed.
   load_answer load() {
     const std::uint64_t old = current()->version;
     std::optional<manifest> wanted = source_.newest();
