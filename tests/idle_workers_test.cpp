@@ -8,7 +8,6 @@
 #include "support/catch.hpp"
 #include "support/pool.hpp"
 #include "support/scale.hpp"
-#include "veltrix/detail/task_intake.hpp"
 
 using veltrix::detail::idle_workers;
 namespace seam = veltrix::detail::sync;
@@ -55,39 +54,6 @@ TEST_CASE("idle_workers lets a worker get up from any place") {
   idle.wait(seats[2]);
   CHECK_FALSE(idle.end_search());
   CHECK(idle.end_search());
-}
-
-TEST_CASE("task_intake calls a sleeper for whatever it takes, and nobody for what it refuses") {
-  using namespace veltrix::detail;
-  work_supply supply(16);
-  supply.reserve(1);
-  idle_workers idle(seam::asymmetric_fence_mode());
-  task_intake intake(16, supply, idle);
-  idle_workers::seat sleeper;
-  const auto check = [&](bool takes, auto&& post) {
-    idle.begin_search();
-    idle.sit(sleeper);
-    task works[] = {task([] {}), task([] {})};
-    CHECK(post(works) == takes);
-    CHECK(idle.rise(sleeper) != takes);
-    if (takes) idle.wait(sleeper);  // returns at once
-    CHECK(idle.end_search());
-  };
-  const poster people[] = {{},                                           // from outside
-                           {.worker = true, .share = &supply.share(0)},  // in a task
-                           {.worker = true}};                            // in a hook
-  const auto each_calls = [&](bool takes) {
-    for (const poster& from : people) {
-      check(takes,
-            [&](task* works) { return bool(intake.push(from, *works, when_full::refuses)); });
-      check(takes, [&](task* works) {
-        return intake.push_all(from, works, 2, when_full::refuses).first == 2;
-      });
-    }
-  };
-  each_calls(true);
-  intake.close();
-  each_calls(false);
 }
 
 TEST_CASE("idle_workers stress: whatever is made is taken, though workers sleep in between") {
