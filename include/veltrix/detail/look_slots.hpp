@@ -34,10 +34,12 @@ struct look_slots {
   /// are copied asks for no second slot.
   template <bool TableAlone>
   [[nodiscard, gnu::always_inline]] static look_slots quick(reclaim_domain& domain) noexcept {
-    reader_record& mine = *reader_place::mine().recent;
+    reader_place& place = reader_place::mine();
+    reader_record& mine = *place.recent;
     const bool quick = reader_record::is_quick(mine.shown[table_at], &domain) &&
                        (TableAlone || reader_record::is_quick(mine.shown[node_at], &domain));
-    return quick ? look_slots{&mine.shown[table_at], &mine.shown[node_at], &domain} : look_slots{};
+    return quick ? look_slots{&mine.shown[table_at], &mine.shown[node_at], &domain, &place.habit}
+                 : look_slots{};
   }
 
   [[nodiscard]] bool usable() const noexcept { return table != nullptr; }
@@ -45,6 +47,7 @@ struct look_slots {
   slot* table = nullptr;
   slot* node = nullptr;
   const void* free = nullptr;
+  look_habit* habit = nullptr;
 };
 
 /// Any two slots: of the thread, or of a record that is borrowed for as long as this lives.
@@ -52,6 +55,7 @@ class other_look_slots {
  public:
   explicit other_look_slots(reclaim_domain& domain) noexcept {
     found_.free = domain.free_word();
+    found_.habit = &reader_place::mine().habit;
     if (reader_record* const mine = domain.record_of_this_thread()) {
       // The last one for the node, as above: a guard that keeps it leaves the table's slot free.
       for (std::size_t i = reader_record::lasting_slots; i-- != 0 && !found_.usable();) {

@@ -62,14 +62,18 @@ struct map_search {
     const std::uint64_t emptied = emptied_so_far(home);
     const table now = show_table(home, *slots.table, mode);
     if (now.none()) return false;
-    const auto first = now.look_first(hash);
+    const auto first = now.look_first(hash, slots.habit->expects_to_find());
     if (first.likely.empty()) {
-      if (!first.further.tells(hash)) [[likely]]
+      if (!first.further.tells(hash)) [[likely]] {
+        slots.habit->missed();
         return false;
+      }
     } else {
       const words& slot = now.slot(first.group, first.likely.first());
-      if (copy(home, slot, emptied, seen) && is_key(seen, matches)) [[likely]]
+      if (copy(home, slot, emptied, seen) && is_key(seen, matches)) [[likely]] {
+        slots.habit->found();
         return true;
+      }
     }
     // Its result comes by value, so that nothing of the above is kept in memory for it.
     const found_words further = find_further<Matches>(home, *slots.table, mode, hash, matches);
@@ -87,7 +91,7 @@ struct map_search {
     const shown_here at_end(*slots.table, slots.free);
     const table now = show_table(home, *slots.table, mode);
     if (now.none()) return nullptr;
-    const auto first = now.look_first(hash);
+    const auto first = now.look_first(hash, false);
     if (first.likely.empty()) {
       if (!first.further.tells(hash)) [[likely]]
         return nullptr;

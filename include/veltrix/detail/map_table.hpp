@@ -196,9 +196,11 @@ class map_table {
     slot_set likely;         ///< slots that may have the key
     overflow_marks further;  ///< of the keys that may stand in a later group
   };
-  [[nodiscard, gnu::always_inline]] first_look look_first(std::uint64_t hash) const noexcept {
+  /// @param wanted  whether the entry is likely to be read then
+  [[nodiscard, gnu::always_inline]] first_look look_first(std::uint64_t hash,
+                                                          bool wanted) const noexcept {
     const std::size_t first = first_group(hash);
-    if (log2() >= large_log2) prefetch_wish(first, hash);
+    if (wanted && log2() >= large_log2) prefetch_wish(first, hash);
     return look_at(first, hash);
   }
 

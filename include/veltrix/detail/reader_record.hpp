@@ -153,11 +153,31 @@ constexpr std::array<reader_record, sizeof...(Index)> free_records(
 /// Stands for the record of a thread that has none.
 inline reader_record no_record{};
 
+/// What a thread's last look-ups in maps came to, so that the next one asks for the entry ahead of
+/// the tags only if it is likely to want it: for one that finds nothing that would be a line read
+/// for nothing. A guess, of which nothing but time depends.
+class look_habit {
+ public:
+  [[nodiscard]] bool expects_to_find() const noexcept { return in_vain_ < few; }
+  void found() noexcept {
+    if (in_vain_ != 0) [[unlikely]]
+      in_vain_ = 0;
+  }
+  void missed() noexcept {
+    if (in_vain_ < few) ++in_vain_;
+  }
+
+ private:
+  static constexpr std::uint32_t few = 4;
+  std::uint32_t in_vain_ = 0;  // in a row
+};
+
 /// Where the calling thread finds its records. Without a destructor, so that it can be asked until
 /// the thread is gone.
 struct reader_place {
   reader_record* recent = &no_record;  // the one used last
   reader_record* owned = nullptr;      // all of them, by of_thread
+  look_habit habit{};
 
   [[nodiscard]] static reader_place& mine() noexcept { return sync::per_thread<reader_place>(); }
 

@@ -146,7 +146,7 @@ class shard_store {
     const shown_here at_end(*mine.table, mine.free);
     const table now = search::show_table(shard_of(hash), *mine.table, sync::fence_mode::membarrier);
     if (now.none()) return;
-    const auto first = now.look_first(hash);
+    const auto first = now.look_first(hash, false);
     if (first.likely.empty()) return;
     // relaxed: only an address is made of it
     const node* const there = now.slot(first.group, first.likely.first()).at.load(sync::relaxed);
