@@ -1,6 +1,7 @@
-// concurrent_map: every operation in one thread, on entries that copy bytewise, on others, and on
-// those of which only the value does; hash, equality, copies, moves, user functions and allocations
-// fail. Model: std::unordered_map, and the rule that an operation that throws changes nothing.
+// concurrent_map: every operation in one thread, on entries that copy bytewise, small and larger,
+// on others, and on those of which only the value does; hash, equality, copies, moves, user
+// functions and allocations fail. Model: std::unordered_map, and the rule that an operation that
+// throws changes nothing.
 // SPDX-License-Identifier: BSL-1.0
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,7 @@ namespace {
 using veltrix::concurrent_map_change;
 using veltrix_test::faults;
 using veltrix_test::faulty_number;
+using veltrix_test::plain_block;
 using veltrix_test::plain_number;
 
 /// All hashes come from few values, or from many.
@@ -38,6 +40,7 @@ using map_of =
 using plain_map = std::unordered_map<int, int>;
 static_assert(veltrix::detail::stands_in_words<plain_number, plain_number>);
 static_assert(veltrix::detail::changes_in_place<faulty_number, plain_number>);
+static_assert(veltrix::detail::changes_in_place<plain_number, plain_block>);
 static_assert(!veltrix::detail::changes_in_place<faulty_number, faulty_number>);
 
 veltrix::concurrent_map_options options(byte_source& from) {
@@ -46,7 +49,7 @@ veltrix::concurrent_map_options options(byte_source& from) {
           .seed = from.byte()};
 }
 
-/// Each is plain_number, which copies bytewise, or faulty_number.
+/// Each is plain_number or, of values, plain_block, which copy bytewise; or faulty_number.
 template <class Key, class Value>
 class session {
  public:
@@ -454,8 +457,10 @@ void one_input(byte_source& from) {
   veltrix_test::allocation_book book;
   {
     const unsigned kind = from.byte() % 4U;
-    if (kind % 2 == 1) {
+    if (kind == 1) {
       session<plain_number, plain_number>(from, book).run();
+    } else if (kind == 3) {
+      session<plain_number, plain_block>(from, book).run();
     } else if (kind == 2) {
       session<faulty_number, plain_number>(from, book).run();
     } else {

@@ -48,6 +48,11 @@ TEST_CASE("concurrent_map agrees with a model on small entries whose bytes do no
 
 TEST_CASE("concurrent_map agrees with a model on entries of many bytes") {
   agrees_with_the_model<word_to_block<block<9>>>();
+  agrees_with_the_model<word_to_block<block<63>>>();
+  agrees_with_the_model<word_to_block<block<64>>>();
+  agrees_with_the_model<word_to_block<block<65>>>();
+  agrees_with_the_model<text_to_block>();
+  agrees_with_the_model<text_to_fixed>();
   agrees_with_the_model<long_key_to_byte>();
 }
 

@@ -32,6 +32,13 @@ struct sealed_number {
   std::uint64_t seal = ~std::uint64_t{0};
 };
 
+/// The same, but it does not copy bytewise.
+struct sealed_object : sealed_number {
+  sealed_object() = default;
+  sealed_object(const sealed_object& other) noexcept : sealed_number(other) {}
+  sealed_object& operator=(const sealed_object&) = default;
+};
+
 /// A key that does not fit into a slot.
 struct long_key {
   long_key(std::uint64_t named) : name(named) {}  // as implicit as a number is
@@ -43,13 +50,15 @@ struct long_hash {
   std::size_t operator()(const long_key& key) const noexcept { return key.name; }
 };
 
-// The three ways to keep an entry: in the table itself, in a node that is replaced whole, and in a
-// node where the value is replaced in place.
+// The ways to keep an entry: in the table itself, in a node that is replaced whole, and in a node
+// where the value is replaced in place, by one store or by several.
 using small_map = veltrix::concurrent_map<std::uint64_t, std::uint64_t>;
-using large_map = veltrix::concurrent_map<std::uint64_t, sealed_number>;
+using large_map = veltrix::concurrent_map<std::uint64_t, sealed_object>;
+using block_map = veltrix::concurrent_map<std::uint64_t, sealed_number>;
 using long_map = veltrix::concurrent_map<long_key, std::uint64_t, long_hash>;
 static_assert(veltrix::detail::stands_in_words<std::uint64_t, std::uint64_t>);
-static_assert(!veltrix::detail::changes_in_place<std::uint64_t, sealed_number>);
+static_assert(!veltrix::detail::changes_in_place<std::uint64_t, sealed_object>);
+static_assert(veltrix::detail::changes_in_place<std::uint64_t, sealed_number>);
 static_assert(veltrix::detail::changes_in_place<long_key, std::uint64_t>);
 using number = std::optional<std::uint64_t>;
 using input = map_spec::input;
@@ -75,7 +84,8 @@ void write(std::uint64_t& value, std::uint64_t to) {
   value = to;
 }
 void write(sealed_number& value, std::uint64_t to) {
-  value = {to, ~to};
+  value.number = to;
+  value.seal = ~to;
 }
 template <class Map>
 typename Map::mapped_type made_of(std::uint64_t from) {
@@ -275,6 +285,7 @@ TEST_CASE("concurrent_map operations on one key are linearizable while tables gr
   linearizable_while_tables_move<small_map>("concurrent_map, small entries, with rehashes", 73);
   linearizable_while_tables_move<large_map>("concurrent_map, large entries, with rehashes", 75);
   linearizable_while_tables_move<long_map>("concurrent_map, long keys, with rehashes", 76);
+  linearizable_while_tables_move<block_map>("concurrent_map, blocks in place, with rehashes", 77);
 }
 
 TEST_CASE("concurrent_map erase_if over all keys is linearizable for each of them") {
@@ -372,6 +383,7 @@ TEST_CASE("concurrent_map histories of 2 to 8 threads are linearizable, each of 
       record_some<small_map>(all, threads, part, ++seed);
       record_some<large_map>(all, threads, part, ++seed);
       record_some<long_map>(all, threads, part, ++seed);
+      record_some<block_map>(all, threads, part, ++seed);
     }
     if (all.checked - told >= 50'000) {
       tell(all, "goes on");

@@ -59,7 +59,8 @@ struct owned {
   }
 };
 using small = owned<std::uint64_t>;
-using large = owned<std::array<std::uint64_t, 4>>;
+using block = owned<std::array<std::uint64_t, 4>>;  // changes in place, by several stores
+using large = owned<std::array<std::uint64_t, 9>>;  // is replaced with its node
 
 /// Two words of a key: a mix of two keys is none.
 struct double_key {
@@ -79,7 +80,10 @@ struct double_key_hash {
 
 using small_map = veltrix::concurrent_map<std::uint64_t, small>;
 using double_map = veltrix::concurrent_map<double_key, small, double_key_hash>;
+using block_map = veltrix::concurrent_map<std::uint64_t, block>;
 using large_map = veltrix::concurrent_map<std::uint64_t, large>;
+static_assert(veltrix::detail::changes_in_place<std::uint64_t, block>);
+static_assert(!veltrix::detail::changes_in_place<std::uint64_t, large>);
 
 template <class Map>
 auto value_of(std::uint64_t key, std::uint64_t serial) {
@@ -349,6 +353,7 @@ TEST_CASE("concurrent_map readers never see another key's value while slots pass
     CAPTURE(keys);
     CHECK(strangers_seen<small_map>(keys, scale(150'000)) == 0);
     CHECK(strangers_seen<double_map>(keys, scale(150'000)) == 0);
+    CHECK(strangers_seen<block_map>(keys, scale(150'000)) == 0);
     CHECK(strangers_seen<large_map>(keys, scale(150'000)) == 0);
   }
 }
@@ -357,12 +362,14 @@ TEST_CASE("concurrent_map readers miss no key and see no count run back while ta
   constexpr std::array<std::size_t, 2> none{};
   CHECK(missed_and_backwards<small_map>(scale(20'000)) == none);
   CHECK(missed_and_backwards<double_map>(scale(20'000)) == none);
+  CHECK(missed_and_backwards<block_map>(scale(20'000)) == none);
   CHECK(missed_and_backwards<large_map>(scale(20'000)) == none);
 }
 
 TEST_CASE("concurrent_map walks of each kind of entry miss no key that stays and see none twice") {
   constexpr std::array<std::size_t, 2> none{};
   CHECK(missed_and_twice<small_map>(scale(10'000)) == none);
+  CHECK(missed_and_twice<block_map>(scale(10'000)) == none);
   CHECK(missed_and_twice<large_map>(scale(10'000)) == none);
 }
 
@@ -370,6 +377,7 @@ TEST_CASE("concurrent_map guards keep their entries, be it one guard of a thread
   for (const std::size_t most : {1U, 3U, 8U, 100U, 1000U}) {
     CAPTURE(most);
     CHECK(changed_under_guards<small_map>(most, scale(60'000)) == 0);
+    CHECK(changed_under_guards<block_map>(most, scale(60'000)) == 0);
     CHECK(changed_under_guards<large_map>(most, scale(60'000)) == 0);
   }
 }
@@ -475,6 +483,7 @@ TEST_CASE("concurrent_map keeps what a guard holds, and not what others erase me
 TEST_CASE("concurrent_map merges hide no key for a moment and spoil no guard") {
   CHECK(wrong_while_merging<small_map>(scale(40)) == 0);
   CHECK(wrong_while_merging<double_map>(scale(40)) == 0);
+  CHECK(wrong_while_merging<block_map>(scale(40)) == 0);
   CHECK(wrong_while_merging<large_map>(scale(40)) == 0);
 }
 

@@ -55,7 +55,8 @@ inline constexpr bool hash_is_avalanching = requires { typename Hash::is_avalanc
 ///   moment between its call and its return (is linearizable).
 /// I2: nobody sees half a change: a guard or a visitor has one entry, whole, as it was put in. An
 ///   entry of small trivially copyable types stands in the table and is copied out, as is a value
-///   of a word; any other entry is built beside the old one and put in its place.
+///   of such a type of up to 64 bytes; any other entry is built beside the old one and put in its
+///   place.
 template <class Key, class Value, class Hash = detail::default_hash<Key>,
           class Equal = detail::default_equal,
           class Allocator = std::allocator<std::pair<const Key, Value>>>

@@ -102,7 +102,27 @@ class plain_number {
   int number_ = 0;
 };
 
-/// Hashes and compares numbers of the two kinds; each call is a point.
+/// The same in several words, of which the last one is not whole.
+class plain_block {
+ public:
+  plain_block() = default;
+  explicit plain_block(int number) {
+    for (int& each : numbers_)
+      each = number++;
+  }
+  /// -1: it is a mix of two.
+  int number() const {
+    for (int i = 0; i < 5; ++i) {
+      if (numbers_[i] != numbers_[0] + i) return -1;
+    }
+    return numbers_[0];
+  }
+
+ private:
+  int numbers_[5] = {0, 1, 2, 3, 4};
+};
+
+/// Hashes and compares numbers of these kinds; each call is a point.
 struct faulty_hash {
   template <class Number>
   std::size_t operator()(const Number& hashed) const {

@@ -262,6 +262,22 @@ struct text_to_block : text_key {
   static std::uint32_t number_of_value(const value& v) { return v.number(); }
 };
 
+/// Trivially copyable, of several words, yet neither assignable nor default constructible.
+struct fixed_block {
+  explicit fixed_block(std::uint32_t n) : bytes(block<20>::make(n)), number(n) {}
+  const block<20> bytes;
+  const std::uint32_t number;
+};
+
+struct text_to_fixed : text_key {
+  using value = fixed_block;
+  static constexpr std::uint32_t values = 1'000'000;
+  static value make_value(std::uint32_t n) { return value(n); }
+  static std::uint32_t number_of_value(const value& v) {
+    return v.bytes.number() == v.number ? v.number : ~std::uint32_t{0};
+  }
+};
+
 struct text_to_text : text_key {
   using value = std::string;
   static constexpr std::uint32_t values = 1'000'000;

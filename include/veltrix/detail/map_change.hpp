@@ -80,7 +80,7 @@ class fresh_entry {
   void set_value(const typename Types::mapped_type& value) noexcept
     requires(Types::in_place)
   {
-    made_->entry.second.set(value);
+    made_->entry.second.init(value);
   }
   void set_hash(std::uint64_t hash) noexcept {
     if constexpr (!in_words) made_->hash = hash;
@@ -142,7 +142,7 @@ class map_change {
         const typename types::mapped_type second;
       };
       const node& here = *types::node_in(slot());
-      return present{here.entry.first, types::value_of(here)};
+      return present{here.entry.first, types::value_of(here, home_)};
     } else {
       return std::as_const(types::node_in(slot())->entry);
     }
@@ -191,8 +191,8 @@ class map_change {
   template <class Given>
   [[gnu::always_inline]] void assign(Given&& next) {
     if constexpr (in_place) {
-      types::node_in(slot())->entry.second.set(
-          typename types::mapped_type(std::forward<Given>(next)));
+      types::set_value(*types::node_in(slot()),
+                       typename types::mapped_type(std::forward<Given>(next)), home_);
     } else {
       make(std::piecewise_construct, std::forward_as_tuple(old().first),
            std::forward_as_tuple(std::forward<Given>(next)));
@@ -203,10 +203,10 @@ class map_change {
   template <class Update>
   [[gnu::always_inline]] void update(Update& f) {
     if constexpr (in_place) {
-      auto& value = types::node_in(slot())->entry.second;
-      typename types::mapped_type next = value.get();
-      f(next);
-      value.set(next);
+      node& mine = *types::node_in(slot());
+      auto next = types::value_of(mine, home_);
+      f(next.value);
+      types::set_value(mine, next, home_);
     } else {
       f(make(old()).second);
       commit();
@@ -262,7 +262,7 @@ class map_change {
 
   const Store& store_;
   const std::uint64_t hash_;
-  map_shard& home_;
+  typename types::shard& home_;
   typename Store::after_lock after_;  // ends after lock_, as does fresh_
   fresh_entry<types> fresh_;
   const shard_lock lock_;

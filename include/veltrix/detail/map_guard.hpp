@@ -18,6 +18,7 @@
 
 #include "config.hpp"
 #include "look_slots.hpp"
+#include "map_value.hpp"
 #include "reader_record.hpp"
 
 namespace veltrix {
@@ -75,7 +76,7 @@ class map_pin {
     if constexpr (in_words) {
       return kept_->second;
     } else if constexpr (in_place) {
-      return *kept_.value;
+      return kept_.value;
     } else {
       return kept_.held->entry.second;
     }
@@ -121,14 +122,16 @@ class map_pin {
       kept_.held = std::exchange(other.kept_.held, nullptr);
       kept_.shown_in = std::exchange(other.kept_.shown_in, nullptr);
       if constexpr (in_place) {
-        if (other.kept_.value) kept_.value.emplace(*other.kept_.value);
+        if (kept_.held != nullptr)
+          std::construct_at(std::addressof(kept_.value.value), other.kept_.value.value);
       }
     }
   }
 
   void copy_value() noexcept {
     if constexpr (in_place) {
-      if (kept_.held != nullptr) kept_.value.emplace(Store::types::value_of(*kept_.held));
+      if (kept_.held == nullptr) return;
+      kept_.held->entry.second.get(kept_.value, store_->shard_of(kept_.held->hash).transit);
     }
   }
 
@@ -136,8 +139,8 @@ class map_pin {
   struct held_node {
     node* held = nullptr;
     look_slots::slot* shown_in = nullptr;  // null: one of its holds is this
-    [[no_unique_address]] std::conditional_t<in_place, std::optional<typename Store::mapped_type>,
-                                             no_copy> value{};
+    [[no_unique_address]] std::conditional_t<in_place, copied_value<typename Store::mapped_type>,
+                                             no_copy> value{};  // while something is held
   };
   const Store* store_ = nullptr;
   std::conditional_t<in_words, std::optional<entry>, held_node> kept_{};

@@ -51,6 +51,12 @@ struct alignas(cache_line) map_shard {
 };
 static_assert(sync::repeatable || sizeof(map_shard) == 2 * cache_line);
 
+/// The same with what its values need to be replaced in place.
+template <class Transit>
+struct map_shard_with : map_shard {
+  [[no_unique_address]] Transit transit;  // written under lock
+};
+
 /// The kinds of things that a map of these types is made of. An entry stands in words of its slot,
 /// or in a node: whole and unchanged, or with a value that is replaced in place.
 template <class Key, class Value, class Allocator>
@@ -62,6 +68,8 @@ struct map_types {
   static constexpr bool in_words = stands_in_words<Key, Value>;
   static constexpr bool in_place = changes_in_place<Key, Value>;
   using stored = std::conditional_t<in_place, std::pair<const Key, value_in_place<Value>>, entry>;
+  using shard =
+      map_shard_with<typename value_in_place<std::conditional_t<in_place, Value, int>>::transit>;
   using node = map_node<stored>;
   using words = std::conditional_t<in_words, word_slot<Key, Value>, node_slot<node>>;
   using table = map_table<words, !in_words>;
@@ -78,12 +86,22 @@ struct map_types {
   };
 
   /// The value of a node that the caller keeps: itself, or a copy of one that may be replaced.
-  [[gnu::always_inline]] static decltype(auto) value_of(const node& kept) noexcept {
+  [[gnu::always_inline]] static decltype(auto) value_of(const node& kept,
+                                                        const shard& home) noexcept {
     if constexpr (in_place) {
-      return kept.entry.second.get();
+      copied_value<Value> copy;
+      kept.entry.second.get(copy, home.transit);
+      return copy;
     } else {
       return std::as_const(kept.entry.second);
     }
+  }
+
+  /// By one who has the lock of the node's shard.
+  static void set_value(node& mine, const Value& next, shard& home) noexcept
+    requires(in_place)
+  {
+    mine.entry.second.set(next, home.transit);
   }
 
   // Under the lock of the slot's shard:

@@ -41,9 +41,9 @@ inline namespace VELTRIX_ABI {
 namespace detail {
 
 /// I1: a key is in at most one slot with a tag, in the table of the shard its hash names.
-/// I2: a node never changes once it is in a table; a change puts another in its slot. But a small
-///     plain value is replaced in its node, see map_value.hpp, and where entries stand in words a
-///     change stores the one word of the value.
+/// I2: a node never changes once it is in a table; a change puts another in its slot. But a plain
+///     value is replaced in its node, see map_value.hpp, and where entries stand in words a change
+///     stores the one word of the value.
 /// I3: a table that was replaced never changes again. Whoever shows it reads the shard as it was.
 /// I4: while size() counts, every shard is frozen and none gains or loses an entry.
 /// I5: a slot in words is filled anew only after its shard's `emptied` was raised: who finds that
@@ -59,7 +59,7 @@ class shard_store {
   using mapped_type = Value;
   using entry = typename types::entry;
   using node = typename types::node;
-  using shard = map_shard;
+  using shard = typename types::shard;
   using pin = map_pin<shard_store>;
   using change = map_change<shard_store>;
   static constexpr bool in_words = types::in_words;
@@ -192,7 +192,7 @@ class shard_store {
         tables_.take_out(home, now, at, hash_of_(seen.first), after.left);
       } else {
         const node& seen = *types::node_in(now.slot(at));
-        if (!drop(seen.entry.first, types::value_of(seen))) return;
+        if (!drop(seen.entry.first, types::value_of(seen, home))) return;
         tables_.take_out(home, now, at, seen.hash, after.left);
       }
       ++erased;
@@ -212,7 +212,7 @@ class shard_store {
       if constexpr (in_words) {
         f(each.first, each.second);
       } else {
-        f(each->entry.first, types::value_of(*each));
+        f(each->entry.first, types::value_of(*each, home));
       }
     }
   }
@@ -229,7 +229,7 @@ class shard_store {
       if (!moving || look_up("concurrent_map::merge", hash, matches)) return false;
       copied.make(hash, key, moving.value());
     }
-    shard& source = from.shard_of(from_hash);
+    typename Store::shard& source = from.shard_of(from_hash);
     shard& target = shard_of(hash);
     after_lock after(*this);
     typename Store::after_lock source_after(from);
@@ -249,7 +249,7 @@ class shard_store {
       node& moved = *types::node_in(left.slot(at));
       right.show(there, hash);  // first, see map_change
       if constexpr (types::in_place) {
-        copied.set_value(types::value_of(moved));
+        copied.set_value(types::value_of(moved, source));
         copied.fill(right.slot(there));
       } else {
         moved.hash = hash;
@@ -397,7 +397,7 @@ class shard_store {
       const shown_here at_end(*slots.node, slots.free);
       const node* const seen = search::find(shard_of(hash), slots, mode, hash, matches);
       if (seen == nullptr) return false;
-      found(seen->entry.first, types::value_of(*seen));
+      found(seen->entry.first, types::value_of(*seen, shard_of(hash)));
     }
     return true;
   }
