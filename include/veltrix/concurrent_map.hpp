@@ -130,21 +130,20 @@ class concurrent_map {
 
   /// A copy of the value, or nothing.
   template <class Other = Key>
-  [[nodiscard]] std::optional<Value> get(const key_argument<Other>& key) const {
+  [[nodiscard, gnu::always_inline]] std::optional<Value> get(const key_argument<Other>& key) const {
     static_assert(std::is_copy_constructible_v<Value>,
                   "concurrent_map::get copies: use find or visit where Value cannot be copied");
     const detail::operation_scope scope(store_.locks.use, "concurrent_map::get");
-    std::optional<Value> copy;
-    read("concurrent_map::get", key,
-         [&copy](const Key&, const Value& value) { copy.emplace(value); });
-    return copy;
+    detail::value_copy<Value> copy;
+    const bool found = read("concurrent_map::get", key, copy.taker());
+    return std::move(copy).if_taken(found);
   }
 
   /// The entry itself, kept alive and unchanged; empty if the key is absent.
   template <class Other = Key>
   guard find(const key_argument<Other>& key) const {
     const detail::operation_scope scope(store_.locks.use, "concurrent_map::find");
-    return guard(look_up("concurrent_map::find", key));
+    return guard([&] { return look_up("concurrent_map::find", key); });
   }
 
   template <class Other = Key>

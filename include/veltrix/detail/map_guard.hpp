@@ -11,6 +11,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <concepts>
 #include <memory>
 #include <optional>
 #include <type_traits>
@@ -153,8 +154,11 @@ class [[nodiscard]] map_guard {
   using mapped_type = typename Store::mapped_type;
 
   map_guard() = default;
-  explicit map_guard(map_pin<Store>&& held) noexcept : pin_(std::move(held)) {
-    if (*this) pin_.store()->locks.use.guard_taken();
+  explicit map_guard(map_pin<Store>&& held) noexcept : pin_(std::move(held)) { count(); }
+  /// Made of what make() returns, which is not moved.
+  template <std::invocable Make>
+  explicit map_guard(const Make& make) : pin_(make()) {
+    count();
   }
   map_guard(map_guard&& other) noexcept = default;
   map_guard& operator=(map_guard&& other) noexcept {
@@ -182,6 +186,9 @@ class [[nodiscard]] map_guard {
   }
 
  private:
+  void count() const noexcept {
+    if (*this) pin_.store()->locks.use.guard_taken();
+  }
   const map_pin<Store>& held() const noexcept {
     VELTRIX_ASSERT(static_cast<bool>(pin_), "an empty concurrent_map::guard was read");
     return pin_;

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -57,6 +58,33 @@ union copied_value {
   copied_value() noexcept {}  // nothing yet
   operator const Value&() const noexcept { return value; }
   Value value;
+};
+
+/// A copy of the value that found(key, value) shows, if it shows one. A plain value is joined with
+/// the flag of its optional at the end, in registers: joined in memory, it would be waited for.
+template <class Value>
+class value_copy {
+ public:
+  [[nodiscard]] auto taker() noexcept {
+    if constexpr (plain) {
+      return [this](const auto&, const Value& shown) {
+        std::construct_at(std::addressof(kept_.value), shown);
+      };
+    } else {
+      return [this](const auto&, const Value& shown) { kept_.emplace(shown); };
+    }
+  }
+  [[nodiscard, gnu::always_inline]] std::optional<Value> if_taken(bool taken) && {
+    if constexpr (plain) {
+      return taken ? std::optional<Value>(kept_.value) : std::nullopt;
+    } else {
+      return static_cast<void>(taken), std::move(kept_);
+    }
+  }
+
+ private:
+  static constexpr bool plain = std::is_trivially_copyable_v<Value>;
+  std::conditional_t<plain, copied_value<Value>, std::optional<Value>> kept_;
 };
 
 /// A value in words that one thread writes while others read them, each by itself. Who reads one
