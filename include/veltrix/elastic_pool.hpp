@@ -158,8 +158,9 @@ class elastic_pool {
   /// Calls `body(i)` once for each i from `begin` to before `end`, on workers and this thread.
   /// Returns when all calls have ended, then rethrows the first exception; the others go to the
   /// handler. An exception stops no other call. May be called by a task of this pool, and nested:
-  /// the caller does whatever no worker has begun. A stopped or full pool leaves it all to the
-  /// caller.
+  /// the caller does whatever no worker has begun. A pool that is stopped, full or without memory
+  /// leaves it all to the caller, who also begins alone where no grain is chosen and there are many
+  /// indices to each thread: what takes no longer than to call a worker calls none.
   template <std::integral Index, class Body>
   void parallel_for(Index begin, std::type_identity_t<Index> end, Body&& body) {
     parallel_for(begin, end, parallel_options{}, std::forward<Body>(body));

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -192,13 +193,70 @@ struct range_cut {
   }
 };
 
+/// Calls `body(at)` for `first` <= at < `end`, and keep(exception) for those that throw.
+template <class Body, class Keep>
+void call_each(Body& body, std::uint64_t first, std::uint64_t end, const Keep& keep) noexcept {
+  for (std::uint64_t at = first; at < end; ++at) {
+    VELTRIX_TRY {
+      body(at);
+    }
+    VELTRIX_CATCH_ALL {
+      keep(std::current_exception());
+    }
+  }
+}
+
+/// What one thread does of a range by itself.
+template <class Body>
+class solo_run {
+ public:
+  solo_run(Body& body, failure_sink& sink) noexcept : body_(body), sink_(sink) {}
+
+  void run(std::uint64_t first, std::uint64_t end) noexcept {
+    call_each(body_, first, end, [this](std::exception_ptr failure) {
+      if (failure_)
+        return sink_.report(std::move(failure));  // only the first is kept; none vanishes
+      failure_ = std::move(failure);
+    });
+  }
+
+  /// From 0 on, for as long as it takes to call a worker, by pieces of growing length.
+  /// @return where it stopped
+  [[nodiscard]] std::uint64_t run_a_while(std::uint64_t total) noexcept {
+    const auto began = sync::steady_now();
+    std::uint64_t at = 0;
+    for (std::uint64_t piece = 1;; piece *= 4) {
+      const std::uint64_t end = at + std::min(piece, total - at);
+      run(at, end);
+      at = end;
+      if (at == total || sync::steady_now() - began >= call_of_a_worker) return at;
+    }
+  }
+
+  [[nodiscard]] std::exception_ptr& failure() noexcept { return failure_; }
+
+ private:
+  static constexpr std::chrono::microseconds call_of_a_worker{5};
+
+  Body& body_;
+  failure_sink& sink_;
+  std::exception_ptr failure_;  // the first
+};
+
 /// One parallel_for. The body is the caller's: it is called only for a chunk claimed while the
 /// caller waits.
 template <class Body>
 class range_state {
  public:
-  range_state(Body& body, range_cut cut, std::shared_ptr<failure_sink> sink) noexcept
-      : body_(body), cut_(cut), sink_(std::move(sink)) {}
+  /// @param first    the index it begins with
+  /// @param failure  of an earlier index, or null
+  range_state(Body& body, range_cut cut, std::shared_ptr<failure_sink> sink,
+              std::uint64_t first = 0, std::exception_ptr failure = nullptr) noexcept
+      : body_(body),
+        cut_(cut),
+        first_(first),
+        sink_(std::move(sink)),
+        failure_(std::move(failure)) {}
   range_state(const range_state&) = delete;
   range_state& operator=(const range_state&) = delete;
 
@@ -231,16 +289,10 @@ class range_state {
 
  private:
   void run(std::uint64_t chunk) noexcept {
-    const std::uint64_t first = chunk * cut_.grain;
-    const std::uint64_t count = std::min(cut_.grain, cut_.total - first);
-    for (std::uint64_t at = first; at < first + count; ++at) {
-      VELTRIX_TRY {
-        body_(at);
-      }
-      VELTRIX_CATCH_ALL {
-        keep(std::current_exception());
-      }
-    }
+    const std::uint64_t from = chunk * cut_.grain;
+    const std::uint64_t count = std::min(cut_.grain, cut_.total - from);
+    call_each(body_, first_ + from, first_ + from + count,
+              [this](std::exception_ptr failure) { keep(std::move(failure)); });
   }
 
   void keep(std::exception_ptr failure) noexcept {
@@ -256,6 +308,7 @@ class range_state {
 
   Body& body_;
   const range_cut cut_;
+  const std::uint64_t first_;
   const std::shared_ptr<failure_sink> sink_;  // thread-safe by itself
   // relaxed: a claim must only be unique; what the body wrote is published by mutex_
   sync::atomic<std::uint64_t> next_{0};
@@ -280,21 +333,36 @@ void invite(pool_core& core, const std::shared_ptr<State>& state, std::uint64_t 
   }
 }
 
-/// Calls `body(i)` for 0 <= i < total on the pool and the calling thread.
+/// Calls `body(i)` for 0 <= i < total on the pool and the calling thread. Many indices without a
+/// chosen grain may be little work: the caller begins alone then, and asks others only if it is not
+/// through when a call would have come to them.
 template <class Body>
 void share_range(pool_core& core, std::uint64_t total, std::uint64_t grain, Body& body) {
+  constexpr std::uint64_t many = 64;  // to each thread: one that is long delays the others little
   if (total == 0) return;
   const std::size_t workers = core.workers();
-  const range_cut cut = range_cut::of(total, grain, workers + 1);
-  const auto state = std::make_shared<range_state<Body>>(body, cut, core.sink());
-  VELTRIX_TRY {
-    invite(core, state, std::min<std::uint64_t>(cut.chunks - 1, workers));
+  const auto sink = core.sink();
+  solo_run<Body> alone(body, *sink);
+  const bool maybe_little = grain == 0 && total / many > workers;
+  const std::uint64_t begun = maybe_little ? alone.run_a_while(total) : 0;
+  if (begun < total) {
+    const range_cut cut = range_cut::of(total - begun, grain, workers + 1);
+    std::shared_ptr<range_state<Body>> state;
+    VELTRIX_TRY {
+      state =
+          std::make_shared<range_state<Body>>(body, cut, sink, begun, std::move(alone.failure()));
+      invite(core, state, std::min<std::uint64_t>(cut.chunks - 1, workers));
+    }
+    VELTRIX_CATCH_ALL {
+      // No memory to invite anyone: the caller does what is left by itself.
+    }
+    if (state) {
+      state->help();
+      return state->wait();
+    }
+    alone.run(begun, total);
   }
-  VELTRIX_CATCH_ALL {
-    // No memory to invite anyone: the caller does what is left by itself.
-  }
-  state->help();
-  state->wait();
+  if (alone.failure()) std::rethrow_exception(std::move(alone.failure()));
 }
 
 }  // namespace detail
