@@ -217,9 +217,10 @@ int main(int argc, char** argv) {
   compare(table, "empty tasks", 2, 100'000, flood);
   compare(table, "empty tasks, 8192 in flight", 1, 200'000,
           [](auto& pool, std::uint64_t n) { windowed(pool, n, 8192); });
-  compare(table, "1 us of work", 1, 20'000,
+  // Long enough that it matters little how soon the scheduler gives two new threads a core each.
+  compare(table, "1 us of work", 1, 60'000,
           [](auto& pool, std::uint64_t n) { working(pool, n, 1000); });
-  compare(table, "10 us of work", 1, 2'000,
+  compare(table, "10 us of work", 1, 10'000,
           [](auto& pool, std::uint64_t n) { working(pool, n, 10000); });
   compare(table, "spawn tree of 2^18", 1, std::uint64_t{1} << 17,
           [](auto& pool, std::uint64_t n) { grow_tree(pool, n); });
