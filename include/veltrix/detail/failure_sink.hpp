@@ -61,6 +61,17 @@ class failure_sink {
     }
   }
 
+  /// Calls `work`; what it throws is reported.
+  template <class Work>
+  void contain(Work&& work) noexcept {
+    VELTRIX_TRY {
+      work();
+    }
+    VELTRIX_CATCH_ALL {
+      report(std::current_exception());
+    }
+  }
+
   [[nodiscard]] std::uint64_t reported() const noexcept { return reported_.load(sync::relaxed); }
 
  private:

@@ -102,6 +102,13 @@ class pool_core {
     return intake_.push_all(own_share(), works, count, policy);
   }
 
+  /// Who the calling thread is.
+  [[nodiscard]] poster own_share() const noexcept {
+    const worker_identity& me = this_worker();
+    if (me.pool != this) return {};
+    return {.worker = true, .share = me.in_task ? me.share : nullptr};
+  }
+
   [[nodiscard]] resize_result resize_by(std::int64_t delta, const resize_options& how) {
     const char* const where = "elastic_pool::resize_by";
     sync::unique_lock<sync::mutex> lock(mutex_);
@@ -178,23 +185,12 @@ class pool_core {
  private:
   using pool_lock = sync::unique_lock<sync::mutex>;
 
-  [[nodiscard]] poster own_share() const noexcept {
-    const worker_identity& me = this_worker();
-    if (me.pool != this) return {};
-    return {.worker = true, .share = me.in_task ? me.share : nullptr};
-  }
-
   // --- between tasks -----------------------------------------------------------------------------
 
   void run(worker_identity& me, task& work) noexcept {
     work_supply::step(*me.share);
     me.in_task = true;
-    VELTRIX_TRY {
-      work();
-    }
-    VELTRIX_CATCH_ALL {
-      sink_->report(std::current_exception());
-    }
+    sink_->contain(work);
     work.reset();
     me.in_task = false;
     work_supply::step(*me.share);
@@ -235,7 +231,8 @@ class pool_core {
   bool rest(worker_share& mine) noexcept {
     if (!mine.searching) {
       mine.searching = true;
-      mine.spins = idle_.begin_search() <= most_spinning ? spins_before_sleep : 0;
+      mine.looks_on.renew();
+      if (idle_.begin_search() > most_looking_on) mine.looks_on.end();
       supply_.unmark(mine);
       sync::full_fence();  // with the one in drain_watch::wait()
       drained_.look();
@@ -243,16 +240,12 @@ class pool_core {
     }
     // relaxed: as in work()
     if ((orders_.load(sync::relaxed) & shut) != 0 && leave_closed(mine)) return false;
-    if (mine.spins != 0) {
-      // First as fast as can be, then letting others run who want the processor.
-      --mine.spins >= yields_before_sleep ? sync::spin_pause() : sync::yield();
-      return true;
-    }
+    if (mine.looks_on.turn()) return true;
     if (has_reason_to_stay_up()) return true;
     idle_.sit(mine.seat);
     if (has_reason_to_stay_up() && idle_.rise(mine.seat)) return true;
     idle_.wait(mine.seat);
-    mine.spins = spins_before_sleep;
+    mine.looks_on.renew();
     return true;
   }
 
@@ -298,10 +291,10 @@ class pool_core {
     if (!passes_gate(self)) return;  // its batch failed; grow() joins it
     worker_identity& me = this_worker();
     me = {.pool = this, .share = self.share};
-    call_hook(options_.on_start, self);
+    if (options_.on_start) sink_->contain([&] { options_.on_start(self.index); });
     enlist();
     work(me);
-    call_hook(options_.on_stop, self);
+    if (options_.on_stop) sink_->contain([&] { options_.on_stop(self.index); });
     me = {};
     lists_gone(self);
   }
@@ -360,16 +353,6 @@ class pool_core {
     slots_.give_back(gone);
     if (settle_waiters_ != 0) changed_.notify_all();
     return true;
-  }
-
-  void call_hook(unique_function<void(std::size_t)>& hook, const pool_worker& self) noexcept {
-    if (!hook) return;
-    VELTRIX_TRY {
-      hook(self.index);
-    }
-    VELTRIX_CATCH_ALL {
-      sink_->report(std::current_exception());
-    }
   }
 
   // --- the size ----------------------------------------------------------------------------------
@@ -548,16 +531,12 @@ class pool_core {
     changed_.notify_all();
   }
 
-  // Looks for work before a worker sleeps: microseconds; and how many workers may do so at once.
-  static constexpr std::uint32_t spins_before_sleep = sync::repeatable ? 1 : 96;
-  static constexpr std::uint32_t yields_before_sleep = sync::repeatable ? 1 : 64;
-  static constexpr std::size_t most_spinning = 1;  // it calls the next when it finds work
+  static constexpr std::size_t most_looking_on = 1;  // it calls the next when it finds work
 
   // What workers are told between tasks.
-  static constexpr unsigned too_many = 1;  // more run than are kept
-  static constexpr unsigned threads_gone =
-      2;                               // a thread is to be joined, and nobody waits to do it
-  static constexpr unsigned shut = 4;  // closed: leave when nothing is left
+  static constexpr unsigned too_many = 1;      // more run than are kept
+  static constexpr unsigned threads_gone = 2;  // one is to be joined, and nobody waits to do it
+  static constexpr unsigned shut = 4;          // closed: leave when nothing is left
 
   /// mutex_ is held. See I4.
   void tell_orders() noexcept {

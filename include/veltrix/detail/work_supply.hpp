@@ -18,6 +18,7 @@
 #include "block_array.hpp"
 #include "idle_workers.hpp"
 #include "injection_ring.hpp"
+#include "patience.hpp"
 #include "steal_deque.hpp"
 #include "sync.hpp"
 #include "task.hpp"
@@ -38,7 +39,7 @@ struct worker_share {
   std::size_t index = 0;                                      // constant
   std::size_t victim = 0;                                     // the worker's; where it looks first
   std::uint32_t turn = 0;                                     // the worker's; tasks taken
-  std::uint32_t spins = 0;                                    // the worker's; before it sleeps
+  patience looks_on;                                          // the worker's; before it sleeps
   bool searching = false;                                     // the worker's
   bool marked = false;                                        // the worker's; its bit in marks_
   idle_workers::seat seat;
