@@ -3,6 +3,7 @@
 #include "veltrix/detail/steal_deque.hpp"
 
 #include <atomic>
+#include <cstdint>
 #include <random>
 #include <thread>
 #include <vector>
@@ -38,6 +39,30 @@ TEST_CASE("steal_deque gives its owner the newest and thieves the oldest") {
   deque.push(&values[7]);
   CHECK(deque.steal() == &values[7]);
   CHECK(deque.pop() == nullptr);
+}
+
+TEST_CASE("steal_deque gives a thief only what it is permitted, by its position") {
+  steal_deque<int> deque;
+  int values[3] = {};
+  for (int& each : values) {
+    deque.reserve();
+    deque.push(&each);
+  }
+  CHECK(deque.position() == 3);
+  CHECK(deque.begins_at_or_above(0));
+  CHECK_FALSE(deque.begins_at_or_above(1));
+  const auto from = [](std::int64_t least) {
+    return [least](std::int64_t position) { return position >= least; };
+  };
+  CHECK(deque.steal_if(from(1)) == nullptr);
+  CHECK(deque.size() == 3);
+  CHECK(deque.steal_if(from(0)) == &values[0]);
+  CHECK(deque.begins_at_or_above(1));
+  CHECK(deque.pop() == &values[2]);
+  CHECK(deque.position() == 2);
+  CHECK(deque.steal_if(from(1)) == &values[1]);
+  CHECK(deque.steal_if(from(0)) == nullptr);
+  CHECK_FALSE(deque.begins_at_or_above(0));
 }
 
 TEST_CASE("steal_deque is unchanged when it lacks memory to grow") {

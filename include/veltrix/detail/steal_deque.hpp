@@ -1,9 +1,9 @@
 // A deque of pointers: its owner pushes and pops at one end, thieves take from the other.
 // Use for: the tasks a worker posts to its own pool. Internal.
 // Not for: several owners at once.
-// Threads: push(), reserve() and pop() by the owner; steal(), empty() and size() from any thread.
+// Threads: push(), reserve(), pop() and position() by the owner; all else from any thread.
 // Progress: owner: wait-free but for growth; a thief may lose to another, who has an element then.
-// Callbacks: none.
+// Callbacks: the question of steal_if(), which must not throw.
 // Exceptions: reserve() may throw std::bad_alloc and changes nothing then.
 // Lifetime: does not own what it points to; arrays outgrown are kept, for thieves that read them.
 // Guide: docs/elastic_pool.md
@@ -78,6 +78,13 @@ class steal_deque {
 
   /// The oldest element; null: none, or another took it at this moment. The owner may call it too.
   [[nodiscard]] Element* steal() noexcept {
+    return steal_if([](std::int64_t) { return true; });
+  }
+
+  /// The same if `permitted(its position)`, asked after its push was seen. If the element of that
+  /// position changes after that, nothing is taken.
+  template <class Permitted>
+  [[nodiscard]] Element* steal_if(Permitted permitted) noexcept {
     // (7) acquire-load; pairs with seq_cst-cas (5). Sees: the array in which that thief took.
     std::int64_t top = top_.load(sync::acquire);
     sync::full_fence();  // see pop()
@@ -86,10 +93,22 @@ class steal_deque {
     if (top >= bottom_.load(sync::acquire)) return nullptr;
     // (8) acquire-load; pairs with release-store (9). Sees: the array's contents.
     Element* const taken = array_.load(sync::acquire)->at(top).load(sync::relaxed);  // relaxed: (5)
+    if (!permitted(top)) return nullptr;
     // (5) seq_cst-cas; pairs with seq_cst-cas (4), acquire-load (7). Forbids: an element goes to
     // two.
     if (!top_.compare_exchange_strong(top, top + 1, sync::seq_cst, sync::relaxed)) return nullptr;
     return taken;
+  }
+
+  /// Where the next push() puts its element. For the owner.
+  [[nodiscard]] std::int64_t position() const noexcept {
+    return bottom_.load(sync::relaxed);  // relaxed: the owner's own
+  }
+
+  /// Whether the oldest element stands at `position` or above it. A glance.
+  [[nodiscard]] bool begins_at_or_above(std::int64_t position) const noexcept {
+    const std::int64_t top = top_.load(sync::relaxed);            // relaxed: a glance
+    return top >= position && bottom_.load(sync::relaxed) > top;  // relaxed: a glance
   }
 
   /// What the owner knows of itself; a glance for others.
