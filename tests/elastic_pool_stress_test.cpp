@@ -292,6 +292,57 @@ TEST_CASE("elastic_pool keeps S5 for nested groups, handles and loops under resi
   CHECK(pool.drain(saturating_add(steady_clock::now(), 60s)));
 }
 
+TEST_CASE("elastic_pool keeps S4 and S5 for forks, joins and throws under resizes and posts") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  elastic_pool pool(2, {.max_workers = 6, .on_exception = [](const std::exception_ptr&) {}});
+  std::atomic<bool> ends{false};
+  std::thread resizer([&] {
+    random_source random(seed);
+    while (!ends.load())
+      static_cast<void>(pool.resize_to(1 + static_cast<std::int64_t>(random.below(6))));
+  });
+  std::atomic<std::uint64_t> posted{0}, posted_ran{0};
+  struct splitter {
+    elastic_pool& pool;
+    std::atomic<std::uint64_t>& posted;
+    std::atomic<std::uint64_t>& ran;
+    std::uint64_t sum(std::uint64_t begin, std::uint64_t end) const {
+      if (end - begin == 1) {
+        if (begin % 64 == 0 && pool.post([this] { ran.fetch_add(1); })) posted.fetch_add(1);
+        if (begin % 1024 == 1023) throw std::runtime_error("on purpose");
+        return begin;
+      }
+      const std::uint64_t middle = begin + (end - begin) / 2;
+      std::uint64_t left = 0, right = 0;
+      pool.parallel_invoke([&] { left = sum(begin, middle); }, [&] { right = sum(middle, end); });
+      return left + right;
+    }
+  };
+  const splitter split{pool, posted, posted_ran};
+  const std::size_t rounds = veltrix_test::scale(1500);
+  std::atomic<std::size_t> wrong{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 2; ++c) {
+    callers.emplace_back([&] {
+      for (std::size_t round = 0; round < rounds; ++round) {
+        if (split.sum(0, 1023) != 1022 * 1023 / 2) wrong.fetch_add(1);
+        try {
+          static_cast<void>(split.sum(1024, 2048));
+          wrong.fetch_add(1);
+        } catch (const std::runtime_error&) {}
+      }
+    });
+  }
+  for (std::thread& each : callers)
+    each.join();
+  ends = true;
+  resizer.join();
+  CHECK(wrong.load() == 0);
+  REQUIRE(pool.drain(saturating_add(steady_clock::now(), 60s)));
+  CHECK(posted_ran.load() == posted.load());
+}
+
 TEST_CASE("elastic_pool keeps S4 when many producers meet a small queue") {
   const std::size_t each_posts = veltrix_test::scale(40'000);
   constexpr std::size_t posters = 4;

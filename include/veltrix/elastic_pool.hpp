@@ -25,6 +25,7 @@
 
 #include "clock.hpp"
 #include "detail/fork_join.hpp"
+#include "detail/parallel_calls.hpp"
 #include "detail/pool_core.hpp"
 #include "detail/pool_options.hpp"
 #include "detail/resize_result.hpp"
@@ -174,6 +175,21 @@ class elastic_pool {
     const auto offset = static_cast<std::uint64_t>(begin);
     auto shifted = [&](std::uint64_t at) { body(static_cast<Index>(offset + at)); };
     detail::share_range(core_, static_cast<std::uint64_t>(end) - offset, how.grain, shifted);
+  }
+
+  /// Calls each of `first`, `second` and `others` once, at the same time if workers are free, and
+  /// returns when all have ended. Fork and join: a task splits its work so, to any depth.
+  /// On a worker `first` is called here, and the others too unless idle workers take them; nothing
+  /// is allocated and no lock taken. While it waits for a call that was taken, the worker runs what
+  /// that call has split off, and nothing else. Any other thread has it all done as one task of the
+  /// pool and waits; with a full or stopped pool, and in a hook, it makes the calls one by one.
+  /// @param first,second,others  callables without arguments, called as lvalues
+  /// Throws what the first of them, in this order, threw; other exceptions go to the handler. An
+  /// exception stops no other call. O(1) beside the calls.
+  template <class First, class Second, class... Others>
+    requires(std::invocable<First&> && std::invocable<Second&> && (std::invocable<Others&> && ...))
+  void parallel_invoke(First&& first, Second&& second, Others&&... others) {
+    detail::call_all(core_, first, second, others...);
   }
 
   /// `co_await pool.schedule()` continues the coroutine as a task of the pool. Waits as post().

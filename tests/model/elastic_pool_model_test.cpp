@@ -95,6 +95,38 @@ TEST_CASE("elastic_pool model: a task that a worker posts and waits for goes to 
                   explore(to(1, 1'000'000), body));
 }
 
+TEST_CASE("elastic_pool model: calls of a parallel_invoke that meet get two workers") {
+  const auto body = [] {
+    meeting both(2);
+    elastic_pool pool(2);
+    pool.parallel_invoke([&] { both.arrive(); }, [&] { both.arrive(); });
+  };
+  check_exhausted("elastic_pool two calls that meet, bound 1", explore(to(1, 1'000'000), body));
+}
+
+TEST_CASE("elastic_pool model: a parallel_invoke beside a shrink or a stop ends") {
+  const auto body = [](auto change) {
+    var<int> first = 0, second = 0;
+    elastic_pool pool(2);
+    together(
+        [&] {
+          pool.parallel_invoke([&] { first = first + 1; }, [&] { second = second + 1; });
+          require(first == 1 && second == 1, "each call was made once");
+        },
+        [&] { change(pool); });
+    pool.stop();
+    require(pool.stats().running == 0, "nobody is left");
+  };
+  check_searched(
+      "elastic_pool parallel_invoke beside a shrink, bound 1",
+      explore(to(1, 150'000),
+              [&] { body([](elastic_pool& pool) { static_cast<void>(pool.resize_to(1)); }); }),
+      150'000);
+  check_searched("elastic_pool parallel_invoke beside a stop, bound 1",
+                 explore(to(1, 150'000), [&] { body([](elastic_pool& pool) { pool.stop(); }); }),
+                 150'000);
+}
+
 TEST_CASE("elastic_pool model: a worker that retires hands its tasks over") {
   const auto body = [](bool stops) {
     atomic<int> ran = 0;

@@ -109,6 +109,15 @@ class pool_core {
     return {.worker = true, .share = me.in_task ? me.share : nullptr};
   }
 
+  /// Lets other workers have a branch of what the calling worker runs; it joins it by its share.
+  /// @return as open_branches::fork()
+  [[nodiscard]] bool fork(worker_share& mine, branch& added) noexcept {
+    if (!supply_.fork(mine, added)) return false;
+    idle_.call_after_push();
+    mine.branches.tell_watcher();  // after the light fence of the call
+    return true;
+  }
+
   [[nodiscard]] resize_result resize_by(std::int64_t delta, const resize_options& how) {
     const char* const where = "elastic_pool::resize_by";
     sync::unique_lock<sync::mutex> lock(mutex_);
@@ -213,10 +222,21 @@ class pool_core {
         stop_searching(mine);
         intake_.tell_room();
         run(me, injected);
-      } else if (!rest(mine)) {
+      } else if (!(mine.searching && take_branch(me)) && !rest(mine)) {
         return;
       }
     }
+  }
+
+  /// Runs a branch of what another worker runs, if there is one. It is no task of its own.
+  [[nodiscard]] bool take_branch(worker_identity& me) noexcept {
+    const auto [stolen, forker] = supply_.steal_branch(*me.share);
+    if (stolen == nullptr) return false;
+    stop_searching(*me.share);
+    me.in_task = true;
+    me.share->branches.run_stolen(*stolen, *forker);
+    me.in_task = false;
+    return true;
   }
 
   /// Before a worker that has searched does something else.
@@ -324,7 +344,8 @@ class pool_core {
 
   /// After it the thread only returns; somebody else joins it.
   void lists_gone(pool_worker& self) noexcept {
-    VELTRIX_ASSERT(self.share->own.empty(), "a worker has left with tasks in its deque");
+    VELTRIX_ASSERT(self.share->own.empty() && self.share->branches.empty(),
+                   "a worker has left with work in its deques");
     const sync::lock_guard<sync::mutex> lock(mutex_);
     slots_.list_gone(self);
     tell_orders();

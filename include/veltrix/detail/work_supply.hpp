@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "block_array.hpp"
+#include "branches.hpp"
 #include "idle_workers.hpp"
 #include "injection_ring.hpp"
 #include "patience.hpp"
@@ -31,6 +32,7 @@ namespace detail {
 /// What one worker has for its work. Used by one thread after another, as workers come and go.
 struct worker_share {
   steal_deque<task_node> own;  // pushed and popped by the worker, stolen from by all
+  open_branches branches;      // forked by what the worker runs; stolen from by all
   // relaxed, of all three: one writer; who compares them orders the reads
   alignas(cache_line) sync::atomic<std::uint64_t> posted{0};  // to its own deque
   sync::atomic<std::uint64_t> steps{0};                       // 2 * ended + (inside a task)
@@ -48,12 +50,13 @@ struct worker_share {
 enum class past_capacity : bool { no, yes };
 
 /// A worker takes its own newest task first, which it has in its cache; then the oldest of what
-/// others posted; then what was spilled; then, when it searches, the oldest of another worker.
+/// others posted; then what was spilled; then, when it searches, the oldest of another worker, or
+/// the oldest branch of another's task: see steal_branch().
 /// Every 64th time it takes the oldest first, of what others posted and then of its own, so that
 /// tasks which post tasks keep nobody waiting for ever.
 ///
 /// I1: a task is in one place, and leaves it once.
-/// I2: marks_ has the bit of every worker whose deque holds tasks.
+/// I2: marks_ has the bit of every worker whose deques hold tasks or branches.
 class work_supply {
  public:
   explicit work_supply(std::size_t capacity) : ring_(capacity), capacity_(capacity) {}
@@ -93,6 +96,14 @@ class work_supply {
     if (counted == past_capacity::yes) count_one(mine.over_capacity);
     if (!mine.marked) mark(mine);
     mine.own.push(&node);
+  }
+
+  /// Lets other workers have a branch of what this worker runs.
+  /// @return as open_branches::fork()
+  [[nodiscard]] bool fork(worker_share& mine, branch& added) noexcept {
+    if (!mine.marked) [[unlikely]]
+      mark(mine);
+    return mine.branches.fork(added);
   }
 
   /// Adds past the capacity, for workers that have no deque or leave it.
@@ -137,6 +148,16 @@ class work_supply {
     return mine.searching ? steal(mine) : nullptr;
   }
 
+  /// For a worker that searches: the oldest branch of another's task, and whose it is.
+  [[nodiscard]] std::pair<branch*, open_branches*> steal_branch(worker_share& mine) noexcept {
+    branch* stolen = nullptr;
+    search(mine, [&](worker_share& victim) {
+      stolen = victim.branches.steal();
+      return stolen != nullptr;
+    });
+    return {stolen, &shares_[mine.victim].branches};
+  }
+
   void give_back(worker_share& mine, task_node& spent) noexcept {
     mine.nodes.give_back(spent, nodes_);
   }
@@ -172,7 +193,8 @@ class work_supply {
       // since. What makes who goes to sleep, or stops searching, see the bit is a fence before it.
       for (std::uint64_t bits = marks_[word].load(sync::acquire); bits != 0; bits &= bits - 1) {
         const auto at = static_cast<std::size_t>(std::countr_zero(bits));
-        if (!shares_[word * 64 + at].own.empty()) return true;
+        const worker_share& other = shares_[word * 64 + at];
+        if (!other.own.empty() || !other.branches.empty()) return true;
       }
     }
     return false;
@@ -255,8 +277,20 @@ class work_supply {
     return oldest;
   }
 
-  /// The oldest task of another worker, beginning with where it found the last.
+  /// The oldest task of another worker.
   [[nodiscard]] task_node* steal(worker_share& mine) noexcept {
+    task_node* stolen = nullptr;
+    search(mine, [&](worker_share& victim) {
+      stolen = victim.own.steal();
+      return stolen != nullptr;
+    });
+    return stolen;
+  }
+
+  /// Asks the other workers that may have something, beginning with where the last was found, until
+  /// one has given something.
+  template <class Gives>
+  void search(worker_share& mine, Gives gives) noexcept {
     const std::size_t words = marks_.size();
     const std::size_t first = mine.victim / 64 < words ? mine.victim / 64 : 0;
     for (std::size_t i = 0; i <= words; ++i) {
@@ -267,14 +301,11 @@ class work_supply {
       if (i == 0) bits &= ~std::uint64_t{0} << mine.victim % 64;
       for (; bits != 0; bits &= bits - 1) {
         const std::size_t at = word * 64 + static_cast<std::size_t>(std::countr_zero(bits));
-        if (at == mine.index) continue;
-        if (task_node* const stolen = shares_[at].own.steal()) {
-          mine.victim = at;
-          return stolen;
-        }
+        if (at == mine.index || !gives(shares_[at])) continue;
+        mine.victim = at;
+        return;
       }
     }
-    return nullptr;
   }
 
   injection_ring<task> ring_;
