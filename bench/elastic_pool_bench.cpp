@@ -159,6 +159,114 @@ void compare(veltrix_bench::bench& table, std::string name, unsigned threads,
   table.run({one});
 }
 
+#if defined(VELTRIX_BENCH_TBB)
+/// The same tree, of tasks of one group.
+struct group_tree {
+  oneapi::tbb::task_group group{};
+
+  void grow(unsigned depth) {
+    for (int i = 0; depth != 0 && i < 2; ++i)
+      group.run([this, depth] { grow(depth - 1); });
+  }
+};
+#endif
+
+/// The same tree, of calls that fork two each and join them.
+void fork_tree(veltrix::elastic_pool& pool, unsigned depth) {
+  veltrix_bench::keep(depth);
+  if (depth == 0) return;
+  const auto half = [&] { fork_tree(pool, depth - 1); };
+  pool.parallel_invoke(half, half);
+}
+
+void spawn_tree(veltrix_bench::bench& table) {
+  const auto depth_of = [](std::uint64_t tasks) {
+    return static_cast<unsigned>(std::bit_width(tasks)) - 1;
+  };
+  std::vector<contender> all = sides([](auto& pool, std::uint64_t n) { grow_tree(pool, n); });
+#if defined(VELTRIX_BENCH_TBB)
+  all.push_back(side<veltrix_bench::tbb_crew>("TBB task_group",
+                                              [=](veltrix_bench::tbb_crew& crew, std::uint64_t n) {
+                                                crew.run([&] {
+                                                  group_tree one;
+                                                  one.grow(depth_of(n));
+                                                  one.group.wait();
+                                                });
+                                              }));
+#endif
+  all.push_back(side<elastic>("elastic_pool parallel_invoke", [=](elastic& pool, std::uint64_t n) {
+    fork_tree(pool.inside(), depth_of(n));
+  }));
+  workload one{"spawn tree of 2^18", 1, all};
+  one.operations = std::uint64_t{1} << 17;
+  table.run({one});
+}
+
+/// fib(n) by what forks two calls and joins them. Each call is made: compilers know this function.
+template <class ForkJoin>
+std::uint64_t fibonacci(unsigned n, const ForkJoin& both) {
+  veltrix_bench::keep(n);
+  if (n < 2) return n;
+  std::uint64_t left = 0;
+  std::uint64_t right = 0;
+  both([&] { left = fibonacci(n - 1, both); }, [&] { right = fibonacci(n - 2, both); });
+  return left + right;
+}
+
+/// A group that is made for two calls, and waited for.
+template <class Group>
+void run_both(Group&& group, auto first, auto second) {
+  group.run(second);
+  first();
+  group.wait();
+}
+
+void fork_join(veltrix_bench::bench& table) {
+  constexpr unsigned n = 27;
+  const auto times = [](std::uint64_t count, const auto& both) {
+    for (std::uint64_t k = 0; k < count; ++k)
+      veltrix_bench::keep(fibonacci(n, both));
+  };
+  std::vector<contender> all;
+  all.push_back({"one thread", [=](unsigned, std::uint64_t count) {
+                   times(count, [](auto first, auto second) {
+                     first();
+                     second();
+                   });
+                 }});
+#if defined(VELTRIX_BENCH_TBB)
+  all.push_back(side<veltrix_bench::tbb_crew>(
+      "TBB parallel_invoke", [=](veltrix_bench::tbb_crew& crew, std::uint64_t count) {
+        crew.run([&] {
+          times(count,
+                [](auto first, auto second) { oneapi::tbb::parallel_invoke(first, second); });
+        });
+      }));
+  all.push_back(side<veltrix_bench::tbb_crew>(
+      "TBB task_group", [=](veltrix_bench::tbb_crew& crew, std::uint64_t count) {
+        crew.run([&] {
+          times(count, [](auto first, auto second) {
+            run_both(oneapi::tbb::task_group(), first, second);
+          });
+        });
+      }));
+#endif
+  all.push_back(side<elastic>("elastic_pool", [=](elastic& pool, std::uint64_t count) {
+    times(count, [&](auto first, auto second) { pool.inside().parallel_invoke(first, second); });
+  }));
+  all.push_back(side<elastic>("elastic_pool task_group", [=](elastic& pool, std::uint64_t count) {
+    auto work = [&] {
+      times(count, [&](auto first, auto second) {
+        run_both(veltrix::task_group(pool.inside()), first, second);
+      });
+    };
+    pool.inside().submit(work).get();
+  }));
+  workload one{"fork and join: fib(27)", 1, all};
+  one.operations = 3;
+  table.run({one});
+}
+
 void loops(veltrix_bench::bench& table) {
   constexpr std::uint64_t items = 10'000;
   const auto body = [](std::uint64_t i) { veltrix_bench::keep(i); };
@@ -222,11 +330,11 @@ int main(int argc, char** argv) {
           [](auto& pool, std::uint64_t n) { working(pool, n, 1000); });
   compare(table, "10 us of work", 1, 10'000,
           [](auto& pool, std::uint64_t n) { working(pool, n, 10000); });
-  compare(table, "spawn tree of 2^18", 1, std::uint64_t{1} << 17,
-          [](auto& pool, std::uint64_t n) { grow_tree(pool, n); });
+  spawn_tree(table);
   compare(table, "burst of 1,000", 1, 100,
           [](auto& pool, std::uint64_t n) { bursts(pool, n, 1000); });
   compare(table, "burst of 16", 1, 1'000, [](auto& pool, std::uint64_t n) { bursts(pool, n, 16); });
+  fork_join(table);
   loops(table);
   crowd(table);
   return table.finish();

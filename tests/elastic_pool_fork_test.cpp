@@ -282,11 +282,13 @@ TEST_CASE("parallel_invoke lets a worker that waits run no stranger's task or ca
   std::atomic<int> too_soon{0};
   const auto strange = [&] { too_soon.fetch_add(over ? 0 : 1); };
   auto waiter = pool.submit([&] {
-    invoke_apart(pool, [&] { waits.count_down(); }, [&] {
-      strange_begun.wait();
-      give_others_time();
-      over = true;
-    });
+    invoke_apart(
+        pool, [&] { waits.count_down(); },
+        [&] {
+          strange_begun.wait();
+          give_others_time();
+          over = true;
+        });
   });
   waits.wait();
   auto stranger = pool.submit([&] {
@@ -389,10 +391,12 @@ TEST_CASE("elastic_pool drains and stops after the joins in flight") {
     std::latch apart(1);
     std::atomic<bool> ended{false};
     REQUIRE(pool.post([&] {
-      invoke_apart(pool, [&] { apart.count_down(); }, [&] {
-        give_others_time();
-        CHECK(fibonacci{pool}(15) == 610);
-      });
+      invoke_apart(
+          pool, [&] { apart.count_down(); },
+          [&] {
+            give_others_time();
+            CHECK(fibonacci{pool}(15) == 610);
+          });
       ended = true;
     }));
     apart.wait();

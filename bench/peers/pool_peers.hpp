@@ -15,7 +15,9 @@
 #include <oneapi/tbb/blocked_range.h>
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/parallel_invoke.h>
 #include <oneapi/tbb/task_arena.h>
+#include <oneapi/tbb/task_group.h>
 #endif
 #if defined(VELTRIX_BENCH_ASIO)
 #include <boost/asio/post.hpp>
@@ -84,6 +86,25 @@ class tbb_pool {
   template <class Work>
   void post(Work&& work) {
     arena_.enqueue(std::forward<Work>(work));
+  }
+
+ private:
+  oneapi::tbb::global_control allowed_;
+  oneapi::tbb::task_arena arena_;
+};
+#endif
+
+#if defined(VELTRIX_BENCH_TBB)
+/// As many threads as `workers`, the caller one of them: what TBB makes of fork and join.
+class tbb_crew {
+ public:
+  explicit tbb_crew(unsigned workers)
+      : allowed_(oneapi::tbb::global_control::max_allowed_parallelism, workers),
+        arena_(static_cast<int>(workers)) {}
+
+  template <class Work>
+  void run(Work&& work) {
+    arena_.execute(std::forward<Work>(work));
   }
 
  private:

@@ -97,24 +97,24 @@ TEST_CASE("branches model: an exception is kept until the forker takes it") {
 }
 
 TEST_CASE("branches model: two branches of one worker go to two thieves, the oldest first") {
-  check_exhausted("branches two thieves, bound 3", explore(to(3), [] {
-                    crew pool;
-                    var<int> made[3] = {0, 0, 0};
-                    together(
-                        [&] {
-                          pool.invoke(
-                              0,
-                              [&] {
-                                pool.invoke(0, [&] { made[0] = made[0] + 1; },
-                                            [&] { made[1] = made[1] + 1; });
-                                require(made[1] == 1, "the inner one has ended");
-                              },
-                              [&] { made[2] = made[2] + 1; });
-                          for (const var<int>& each : made)
-                            require(each == 1, "each was made once");
-                        },
-                        [&] { pool.steal(1, 0); }, [&] { pool.steal(2, 0); });
-                  }));
+  check_exhausted(
+      "branches two thieves, bound 3", explore(to(3), [] {
+        crew pool;
+        var<int> made[3] = {0, 0, 0};
+        together(
+            [&] {
+              pool.invoke(
+                  0,
+                  [&] {
+                    pool.invoke(0, [&] { made[0] = made[0] + 1; }, [&] { made[1] = made[1] + 1; });
+                    require(made[1] == 1, "the inner one has ended");
+                  },
+                  [&] { made[2] = made[2] + 1; });
+              for (const var<int>& each : made)
+                require(each == 1, "each was made once");
+            },
+            [&] { pool.steal(1, 0); }, [&] { pool.steal(2, 0); });
+      }));
 }
 
 TEST_CASE("branches model: who waits for a branch runs what that has split off") {
@@ -123,8 +123,9 @@ TEST_CASE("branches model: who waits for a branch runs what that has split off")
                     var<int> left = 0, right = 0;
                     atomic<int> runner = 0;
                     const auto split = [&] {
-                      pool.invoke(runner.load(std::memory_order_relaxed), [&] { left = left + 1; },
-                                  [&] { right = right + 1; });
+                      pool.invoke(
+                          runner.load(std::memory_order_relaxed), [&] { left = left + 1; },
+                          [&] { right = right + 1; });
                     };
                     together(
                         [&] {
@@ -163,35 +164,33 @@ TEST_CASE("branches model: who sleeps in a join is called when its branch splits
 TEST_CASE("branches model: who waits runs nothing that its thief forks later") {
   check_exhausted("branches no stranger's call, bound 4", explore(to(4, 1), [] {
                     crew pool;
-                    together(
-                        [&] { pool.invoke(0, [] {}, [] {}); },
-                        [&] {
-                          branch* const stolen = pool.of[0].steal();
-                          if (stolen == nullptr) return;
-                          pool.of[1].run_stolen(*stolen, pool.of[0]);
-                          auto strange = [] { require(false, "a stranger's call was run"); };
-                          branch_of<decltype(strange)> other(strange);
-                          require(pool.of[1].fork(other), "there is memory");
-                          asymmetric_fence_light(asymmetric_fence_mode());
-                          pool.of[1].tell_watcher();
-                          require(pool.of[1].take_back(), "nobody has taken it");
-                        });
+                    together([&] { pool.invoke(0, [] {}, [] {}); },
+                             [&] {
+                               branch* const stolen = pool.of[0].steal();
+                               if (stolen == nullptr) return;
+                               pool.of[1].run_stolen(*stolen, pool.of[0]);
+                               auto strange = [] { require(false, "a stranger's call was run"); };
+                               branch_of<decltype(strange)> other(strange);
+                               require(pool.of[1].fork(other), "there is memory");
+                               asymmetric_fence_light(asymmetric_fence_mode());
+                               pool.of[1].tell_watcher();
+                               require(pool.of[1].take_back(), "nobody has taken it");
+                             });
                   }));
 }
 
 TEST_CASE("branches model: who waits runs nothing that its thief had forked before") {
   check_exhausted("branches older calls of the thief, bound 4", explore(to(4), [] {
                     crew pool;
-                    together(
-                        [&] { pool.invoke(0, [] {}, [] {}); },
-                        [&] {
-                          // The thief has an open branch of its own when it takes the other's.
-                          auto older = [] { require(false, "a stranger's call was run"); };
-                          branch_of<decltype(older)> mine(older);
-                          require(pool.of[1].fork(mine), "there is memory");
-                          if (branch* const stolen = pool.of[0].steal())
-                            pool.of[1].run_stolen(*stolen, pool.of[0]);
-                          require(pool.of[1].take_back(), "nobody has taken it");
-                        });
+                    together([&] { pool.invoke(0, [] {}, [] {}); },
+                             [&] {
+                               // The thief has an open branch of its own when it takes the other's.
+                               auto older = [] { require(false, "a stranger's call was run"); };
+                               branch_of<decltype(older)> mine(older);
+                               require(pool.of[1].fork(mine), "there is memory");
+                               if (branch* const stolen = pool.of[0].steal())
+                                 pool.of[1].run_stolen(*stolen, pool.of[0]);
+                               require(pool.of[1].take_back(), "nobody has taken it");
+                             });
                   }));
 }

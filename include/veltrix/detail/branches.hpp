@@ -241,8 +241,8 @@ class open_branches {
 
   steal_deque<branch> deque_;
   alignas(cache_line) sync::atomic<bool> watched_{false};  // watchers_ is not empty
-  sync::mutex watching_;                // guards watchers_ and, of those in it, the next two
-  open_branches* watchers_ = nullptr;   // joiners of branches that this worker has stolen
+  sync::mutex watching_;                   // guards watchers_ and, of those in it, the next two
+  open_branches* watchers_ = nullptr;      // joiners of branches that this worker has stolen
   open_branches* next_watcher_ = nullptr;  // guarded by the thief's watching_
   std::int64_t watched_level_ = 0;         // guarded by the thief's watching_
   sync::mutex sleeping_;                   // guards called_

@@ -110,7 +110,7 @@ class delegated_call {
 
  private:
   Work& work_;
-  sync::mutex mutex_;                // guards everything below
+  sync::mutex mutex_;                 // guards everything below
   sync::condition_variable changed_;  // ended_ was written
   bool ended_ = false;                // guarded by mutex_
   std::exception_ptr failure_;        // guarded by mutex_
