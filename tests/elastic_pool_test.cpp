@@ -40,6 +40,8 @@ static_assert(!std::is_copy_constructible_v<task_handle<int>>);
 static_assert(std::is_nothrow_move_constructible_v<task_handle<int>>);
 static_assert(std::is_nothrow_move_assignable_v<task_handle<int>>);
 static_assert(!std::is_copy_constructible_v<task_group>);
+static_assert(std::is_nothrow_constructible_v<task_group, elastic_pool&>);
+static_assert(noexcept(std::declval<task_group&>().take_ticket()));
 static_assert(!std::is_copy_constructible_v<task_group::ticket>);
 static_assert(!std::is_default_constructible_v<task_group::ticket>);
 static_assert(std::is_nothrow_move_constructible_v<task_group::ticket>);
@@ -591,6 +593,32 @@ TEST_CASE("task_group nests to any depth on one worker") {
   };
   CHECK(pool.submit([&] { return fibonacci{pool}(15); }).get() == 610);
   CHECK(fibonacci{pool}(15) == 610);
+}
+
+TEST_CASE("task_group leaves nothing in the queue of a worker that runs its tasks itself") {
+  elastic_pool pool(1);
+  std::atomic<int> ran{0};
+  pool.submit([&] {
+        for (int round = 0; round < 10; ++round) {
+          task_group group(pool);
+          for (int i = 0; i < 10; ++i)
+            group.run([&] { ran.fetch_add(1); });
+          group.wait();
+          const pool_stats seen = pool.stats();
+          CHECK((seen.queued == 0 && seen.busy == 1));
+          CHECK(seen.posted == seen.completed + 1);
+        }
+        // What is posted meanwhile stays where it is, and runs after this task.
+        task_group group(pool);
+        group.run([&] { ran.fetch_add(1); });
+        REQUIRE(pool.post([&] { ran.fetch_add(1000); }));
+        group.wait();
+        CHECK(ran.load() == 101);
+      })
+      .get();
+  REQUIRE(pool.drain());
+  CHECK(ran.load() == 1101);
+  CHECK(pool.stats().queued == 0);
 }
 
 TEST_CASE("task_group takes tasks from its own tasks") {

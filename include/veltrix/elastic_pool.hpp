@@ -265,12 +265,12 @@ class [[nodiscard]] blocking_scope {
  public:
   explicit blocking_scope(elastic_pool& pool) noexcept
       : core_(pool.on_worker() ? &pool.core_ : nullptr) {
-    if (core_ != nullptr) core_->enter_blocking();
+    if (core_ != nullptr) core_->count_blocked(1);
   }
   blocking_scope(const blocking_scope&) = delete;
   blocking_scope& operator=(const blocking_scope&) = delete;
   ~blocking_scope() {
-    if (core_ != nullptr) core_->leave_blocking();
+    if (core_ != nullptr) core_->count_blocked(-1);
   }
 
  private:
@@ -286,50 +286,38 @@ class task_group {
   /// Counts as unfinished until it is spent by `std::move(ticket).finish()` or destroyed.
   using ticket = detail::group_state::ticket;
 
-  explicit task_group(elastic_pool& pool)
-      : core_(pool.core_), state_(std::make_shared<detail::group_state>(core_.sink())) {}
+  explicit task_group(elastic_pool& pool) noexcept : core_(pool.core_), state_(*core_.sink()) {}
   task_group(const task_group&) = delete;
   task_group& operator=(const task_group&) = delete;
 
   /// Waits as wait() does; an exception that nobody took goes to the pool's handler.
   ~task_group() {
-    state_->wait();
-    state_->drop();
+    detail::wait_for_group(core_, state_);
+    state_.drop();
   }
 
   /// Adds `work` to the group. If the pool's queue is full or the pool was stopped, a task of the
   /// group is run here instead. Never waits for room. Throws std::bad_alloc with nothing added.
   template <class Work>
   void run(Work&& work) {
-    state_->add(detail::task(std::forward<Work>(work)));
-    if (!invite_one()) state_->run_one();
+    detail::run_in_group(core_, state_, detail::task(std::forward<Work>(work)));
   }
 
   /// A unit the group waits for that is not one of its tasks: an answer awaited, a hand-over.
-  [[nodiscard]] ticket take_ticket() { return state_->make_ticket(); }
+  [[nodiscard]] ticket take_ticket() noexcept { return state_.make_ticket(); }
 
   /// Runs what nobody has begun, then blocks until every task has ended and every ticket is spent.
   /// Rethrows the first exception; the others went to the handler. The group may be used again.
   void wait() {
-    state_->wait();
-    if (std::exception_ptr failure = state_->take_failure()) {
+    detail::wait_for_group(core_, state_);
+    if (std::exception_ptr failure = state_.take_failure()) {
       std::rethrow_exception(std::move(failure));
     }
   }
 
  private:
-  bool invite_one() noexcept {
-    VELTRIX_TRY {
-      detail::task entry([state = state_] { state->run_one(); });
-      return static_cast<bool>(core_.push(entry, detail::when_full::refuses));
-    }
-    VELTRIX_CATCH_ALL {
-      return false;  // no memory for the entry: the task is run by the caller
-    }
-  }
-
   detail::pool_core& core_;
-  const std::shared_ptr<detail::group_state> state_;  // shared with entries in the queue
+  detail::group_state state_;
 };
 
 template <std::input_iterator Iterator>

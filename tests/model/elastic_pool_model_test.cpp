@@ -95,6 +95,24 @@ TEST_CASE("elastic_pool model: a task that a worker posts and waits for goes to 
                   explore(to(1, 1'000'000), body));
 }
 
+TEST_CASE("elastic_pool model: a post is seen though a group's wait looks under it") {
+  const auto body = [] {
+    meeting both(2);
+    elastic_pool pool(2);
+    require(bool(pool.post([&] {
+              veltrix::task_group group(pool);
+              group.run([] {});
+              require(bool(pool.post([&] { both.arrive(); })), "taken");
+              group.wait();
+              both.arrive();
+            })),
+            "taken");
+    require(pool.drain(), "they met");
+  };
+  check_searched("elastic_pool group beside a post, bound 1", explore(to(1, 150'000), body),
+                 150'000);
+}
+
 TEST_CASE("elastic_pool model: calls of a parallel_invoke that meet get two workers") {
   const auto body = [] {
     meeting both(2);

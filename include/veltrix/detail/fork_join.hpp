@@ -5,7 +5,7 @@
 // Progress: whoever waits runs what nobody has begun, so it waits only for work in progress.
 // Callbacks: tasks run with no lock held.
 // Exceptions: the first one of the work is kept for whoever waits.
-// Lifetime: shared between the waiter and what it queued; late entries find nothing and end.
+// Lifetime: a group lasts as long as what it waits for; late entries find nothing and end.
 // Guide: docs/elastic_pool.md
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
@@ -19,33 +19,72 @@
 #include <memory>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "pool_core.hpp"
 #include "sync.hpp"
 #include "task.hpp"
+#include "task_nodes.hpp"
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
 namespace detail {
 
+class group_state;
+
+/// A task of a group. Until it is claimed it stands in the group's list; an entry of the pool's
+/// queue leads to it as well, and may do so still when the group is gone.
+///
+/// I1: whoever sets `claimed` runs the task, and the group waits for it.
+/// I2: two hold it, its entry and its runner. The second to leave ends it.
+struct group_item {
+  group_item(task given, group_state& waits) noexcept : work(std::move(given)), group(waits) {}
+  group_item(const group_item&) = delete;
+  group_item& operator=(const group_item&) = delete;
+
+  static constexpr unsigned claimed = 1;
+  static constexpr unsigned left = 2;  // by one of the two
+
+  [[nodiscard]] bool claim() noexcept {
+    // relaxed: what it leads to came with the list's lock, or with the entry
+    return (marks.fetch_or(claimed, sync::relaxed) & claimed) == 0;
+  }
+  [[nodiscard]] bool entry_is_gone() const noexcept {
+    return marks.load(sync::relaxed) >= left;  // relaxed: a glance
+  }
+  static void leave(group_item* item) noexcept {
+    // (1) acq_rel-add; pairs with acq_rel-add (1) of the other. Forbids: it ends under the other.
+    if (item->marks.fetch_add(left, sync::acq_rel) >= left) delete item;
+  }
+
+  task work;
+  group_state& group;           // alive while the task has not ended
+  group_item* older = nullptr;  // guarded by the group's mutex
+  group_item* newer = nullptr;  // guarded by the group's mutex
+  bool listed = false;          // guarded by the group's mutex
+  // relaxed: only its own worker finds it there, see wait_for_group(); null: not in a deque
+  sync::atomic<task_node*> entry{nullptr};
+  sync::atomic<unsigned> marks{0};  // see I1 and I2
+};
+
 /// Why a waiter never deadlocks: a group's unbegun tasks are run by its own waiter, and those begun
 /// are run by threads whose own waits are for groups they made themselves, which end first.
 ///
-/// I1: pending_ counts the tickets alive. Only make_ticket() raises it; each ticket lowers it once.
-class group_state : public std::enable_shared_from_this<group_state> {
+/// I1: pending_ counts the tickets alive and the tasks not ended. Only make_ticket() and add()
+///     raise it; each ticket and each task lowers it once.
+/// I2: who lowers it to 0 touches the group no more, but for giving the lock back.
+class group_state {
  public:
   /// One unit that a group waits for. Moves; spent once, by finish() or by its end.
   class ticket {
    public:
     ticket(ticket&& other) noexcept
-        : group_(std::move(other.group_)), file_(other.file_), line_(other.line_) {
+        : group_(std::exchange(other.group_, nullptr)), file_(other.file_), line_(other.line_) {
       other.file_ = "a move";
     }
     ticket& operator=(ticket&& other) noexcept {
       if (this != &other) {
         spend();
-        group_ = std::move(other.group_);
+        group_ = std::exchange(other.group_, nullptr);
         file_ = std::exchange(other.file_, "a move");
         line_ = other.line_;
       }
@@ -66,10 +105,10 @@ class group_state : public std::enable_shared_from_this<group_state> {
 
    private:
     friend class group_state;
-    explicit ticket(std::shared_ptr<group_state> group) noexcept : group_(std::move(group)) {}
+    explicit ticket(group_state& group) noexcept : group_(&group) {}
 
     void spend() noexcept {
-      if (group_) std::exchange(group_, nullptr)->ticket_spent();
+      if (group_ != nullptr) std::exchange(group_, nullptr)->one_ended(nullptr);
     }
 
     void report_reuse(const char* file, unsigned line) const noexcept {
@@ -80,58 +119,77 @@ class group_state : public std::enable_shared_from_this<group_state> {
       misuse("ticket.valid()", sentence, file, static_cast<int>(line));
     }
 
-    std::shared_ptr<group_state> group_;  // null once spent or moved from
-    const char* file_ = "";               // where it was spent
+    group_state* group_;     // it waits for this; null once spent or moved from
+    const char* file_ = "";  // where it was spent
     unsigned line_ = 0;
   };
 
-  explicit group_state(std::shared_ptr<failure_sink> sink) noexcept : sink_(std::move(sink)) {}
+  /// @param sink  outlives the group
+  explicit group_state(failure_sink& sink) noexcept : sink_(sink) {}
   group_state(const group_state&) = delete;
   group_state& operator=(const group_state&) = delete;
 
-  [[nodiscard]] ticket make_ticket() {
-    auto self = shared_from_this();
+  [[nodiscard]] ticket make_ticket() noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
     ++pending_;
-    return ticket(std::move(self));
+    return ticket(*this);
   }
 
   /// Adds a task to those not begun.
-  void add(task work) {
-    item added{std::move(work), make_ticket()};
+  /// @return it, to be given to run_entry() or group_item::leave() once
+  [[nodiscard]] group_item* add(task work) {
+    auto* const added = new group_item(std::move(work), *this);
     const sync::lock_guard<sync::mutex> lock(mutex_);
-    unbegun_.push_back(std::move(added));
+    ++pending_;
+    added->older = newest_;
+    if (newest_ != nullptr) newest_->newer = added;
+    newest_ = added;
+    added->listed = true;
     if (waiters_ != 0) changed_.notify_one();
+    return added;
+  }
+
+  /// What the entry of a task in the pool's queue does: runs it, unless somebody has begun it.
+  static void run_entry(group_item* item) noexcept {
+    if (item->claim()) {
+      group_state& group = item->group;
+      group.run(*item);
+      group.one_ended(item);
+      group_item::leave(item);
+    }
+    group_item::leave(item);
   }
 
   /// Runs the task added last that nobody has begun, if there is one.
-  bool run_one() noexcept {
-    sync::unique_lock<sync::mutex> lock(mutex_);
-    if (unbegun_.empty()) return false;
-    item mine = std::move(unbegun_.back());
-    unbegun_.pop_back();
-    lock.unlock();
-    VELTRIX_TRY {
-      mine.work();
-    }
-    VELTRIX_CATCH_ALL {
-      keep(std::current_exception());
-    }
-    mine.work.reset();
-    return true;  // mine's ticket is spent here, after the task and its capture are gone
+  /// @param withdraw  called with a task whose entry is of no use any more; true: it has it back
+  template <class Withdraw>
+  bool run_one(Withdraw withdraw) noexcept {
+    group_item* const mine = take_newest();
+    if (mine == nullptr) return false;
+    run_here(mine, withdraw);
+    one_ended(nullptr);
+    return true;
   }
 
   /// Runs what nobody has begun, then waits for the rest.
-  void wait() noexcept {
+  /// @param withdraw  as in run_one()
+  template <class Withdraw>
+  void wait(Withdraw withdraw) noexcept {
+    sync::unique_lock<sync::mutex> lock(mutex_);
     for (;;) {
-      while (run_one()) {}
-      sync::unique_lock<sync::mutex> lock(mutex_);
+      if (group_item* const mine = unlist_newest()) {
+        lock.unlock();
+        run_here(mine, withdraw);
+        lock.lock();
+        lower();
+        continue;
+      }
+      if (pending_ == 0) return;
       ++waiters_;
-      // Woken by ticket_spent(), after it wrote pending_, and by add().
-      while (pending_ != 0 && unbegun_.empty())
+      // Woken by lower(), after it wrote pending_, and by add().
+      while (pending_ != 0 && newest_ == nullptr)
         changed_.wait(lock);
       --waiters_;
-      if (pending_ == 0) return;
     }
   }
 
@@ -143,14 +201,27 @@ class group_state : public std::enable_shared_from_this<group_state> {
 
   /// The group ends: an exception nobody took goes to the pool's handler.
   void drop() noexcept {
-    if (std::exception_ptr left = take_failure()) sink_->report(std::move(left));
+    if (std::exception_ptr left = take_failure()) sink_.report(std::move(left));
   }
 
  private:
-  struct item {
-    task work;
-    ticket counted;
-  };
+  /// The capture ends with its task.
+  void run(group_item& item) noexcept {
+    VELTRIX_TRY {
+      item.work();
+    }
+    VELTRIX_CATCH_ALL {
+      keep(std::current_exception());
+    }
+    item.work.reset();
+  }
+
+  template <class Withdraw>
+  void run_here(group_item* mine, Withdraw withdraw) noexcept {
+    if (withdraw(*mine)) group_item::leave(mine);
+    run(*mine);
+    group_item::leave(mine);
+  }
 
   void keep(std::exception_ptr failure) noexcept {
     {
@@ -160,23 +231,77 @@ class group_state : public std::enable_shared_from_this<group_state> {
         return;
       }
     }
-    sink_->report(std::move(failure));  // only the first is kept; none vanishes
+    sink_.report(std::move(failure));  // only the first is kept; none vanishes
   }
 
-  void ticket_spent() noexcept {
+  [[nodiscard]] group_item* take_newest() noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
+    return unlist_newest();
+  }
+
+  /// The task added last that the caller has claimed, or null. mutex_ is held.
+  [[nodiscard]] group_item* unlist_newest() noexcept {
+    while (newest_ != nullptr) {
+      group_item* const found = newest_;
+      unlist(*found);
+      if (found->claim()) return found;  // else its entry was quicker
+    }
+    return nullptr;
+  }
+
+  /// mutex_ is held.
+  void unlist(group_item& item) noexcept {
+    item.listed = false;
+    (item.newer == nullptr ? newest_ : item.newer->older) = item.older;
+    if (item.older != nullptr) item.older->newer = item.newer;
+  }
+
+  /// A ticket was spent, or a task has ended; `item` may be in the list.
+  void one_ended(group_item* item) noexcept {
+    const sync::lock_guard<sync::mutex> lock(mutex_);
+    if (item != nullptr && item->listed) unlist(*item);
+    lower();
+  }
+
+  /// mutex_ is held.
+  void lower() noexcept {
     --pending_;
     if (pending_ == 0 && waiters_ != 0) changed_.notify_all();
   }
 
-  const std::shared_ptr<failure_sink> sink_;  // thread-safe by itself
-  sync::mutex mutex_;                         // guards everything below
-  sync::condition_variable changed_;          // pending_ reached 0, or unbegun_ grew
-  std::vector<item> unbegun_;                 // guarded by mutex_
-  std::size_t pending_ = 0;                   // guarded by mutex_
-  std::size_t waiters_ = 0;                   // guarded by mutex_
-  std::exception_ptr failure_;                // guarded by mutex_; the first not taken yet
+  failure_sink& sink_;                // thread-safe by itself
+  sync::mutex mutex_;                 // guards everything below
+  sync::condition_variable changed_;  // pending_ reached 0, or there is a task to begin
+  group_item* newest_ = nullptr;      // guarded by mutex_
+  std::size_t pending_ = 0;           // guarded by mutex_
+  std::size_t waiters_ = 0;           // guarded by mutex_
+  std::exception_ptr failure_;        // guarded by mutex_; the first not taken yet
 };
+
+/// Adds a task to a group and tells the pool of it. A task of the group is run here if the pool
+/// does not take the entry.
+inline void run_in_group(pool_core& core, group_state& group, task work) {
+  group_item* const added = group.add(std::move(work));
+  VELTRIX_TRY {
+    task entry([added] { group_state::run_entry(added); });
+    if (core.push(entry, when_full::refuses, &added->entry)) return;
+  }
+  VELTRIX_CATCH_ALL {
+    // No memory for the entry: as if the queue were full.
+  }
+  group_item::leave(added);
+  group.run_one([](const group_item&) { return false; });
+}
+
+/// Waits for a group. What the calling worker runs itself it takes out of its own deque, if it is
+/// the newest there.
+inline void wait_for_group(pool_core& core, group_state& group) noexcept {
+  group.wait([&core](const group_item& item) {
+    // While the entry is not gone its node is nobody else's, so no other task is taken for it.
+    const task_node* const entry = item.entry.load(sync::relaxed);
+    return entry != nullptr && !item.entry_is_gone() && core.withdraw(entry);
+  });
+}
 
 /// How a range is cut: `chunks` pieces of `grain` indexes, the last one shorter.
 struct range_cut {

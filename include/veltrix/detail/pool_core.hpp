@@ -90,11 +90,14 @@ class pool_core {
     await_settled(lock, no_deadline);
   }
 
-  /// Takes `work` when it is accepted, and only then.
-  post_result push(task& work, when_full policy) {
+  /// Takes `work` when it is accepted, and only then. See work_supply::push() for `where`.
+  post_result push(task& work, when_full policy, node_place* where = nullptr) {
     VELTRIX_ASSERT(static_cast<bool>(work), "an empty task was posted");
-    return intake_.push(own_share(), work, policy);
+    return intake_.push(own_share(), work, policy, where);
   }
+
+  /// Takes back what push() put there, if it is the newest in the calling worker's deque.
+  bool withdraw(const task_node* where) noexcept { return intake_.withdraw(own_share(), where); }
 
   /// Takes tasks from the front of the array as long as there is room; waits for the room if told.
   /// @return how many were taken, and why it stopped there if not all were
@@ -175,13 +178,9 @@ class pool_core {
   /// Whether the calling thread is a worker of this pool.
   [[nodiscard]] bool on_worker() const noexcept { return this_worker().pool == this; }
 
-  void enter_blocking() noexcept {
+  void count_blocked(int more) noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
-    ++blocked_;
-  }
-  void leave_blocking() noexcept {
-    const sync::lock_guard<sync::mutex> lock(mutex_);
-    --blocked_;
+    blocked_ += static_cast<std::size_t>(more);
   }
 
   [[nodiscard]] std::size_t workers() const noexcept {

@@ -45,10 +45,10 @@ class task_intake {
   task_intake(const task_intake&) = delete;
   task_intake& operator=(const task_intake&) = delete;
 
-  /// Takes `work` when it is accepted, and only then.
-  post_result push(poster from, task& work, when_full policy) {
+  /// Takes `work` when it is accepted, and only then. See work_supply::push() for `where`.
+  post_result push(poster from, task& work, when_full policy, node_place* where = nullptr) {
     if (from.worker) {
-      const post_result told = push_on_worker(from, work, policy);
+      const post_result told = push_on_worker(from, work, policy, where);
       if (told) idle_.call_after_push();
       return told;
     }
@@ -67,6 +67,16 @@ class task_intake {
                                                when_full policy) {
     return from.worker ? push_all_on_worker(from, works, count, policy)
                        : push_all_injected(works, count, policy);
+  }
+
+  /// Takes a task back that is the newest in the poster's own deque. It ends unrun, and counts.
+  /// @param where  told by push()
+  /// @return whether it was there
+  bool withdraw(poster from, const task_node* where) noexcept {
+    if (from.share == nullptr) return false;
+    const taken_back found = supply_.take_back(*from.share, where);
+    if (found == taken_back::another) idle_.call_after_push();  // it was away for a moment
+    return found == taken_back::it;
   }
 
   /// After a pop from the ring: wakes who waits for room, once there is a good deal of it.
@@ -123,12 +133,13 @@ class task_intake {
   }
 
   /// A worker never waits for room: it might wait for itself.
-  post_result push_on_worker(poster from, task& work, when_full policy) {
+  post_result push_on_worker(poster from, task& work, when_full policy,
+                             node_place* where = nullptr) {
     if (from.share == nullptr) return push_in_hook(work, policy);
     if (supply_.ring().closed()) return refusal(ring_answer::closed);
     const bool full = supply_.full_for(*from.share);
     if (full && policy == when_full::refuses) return refusal(ring_answer::full);
-    supply_.push(*from.share, work, full ? past_capacity::yes : past_capacity::no);
+    supply_.push(*from.share, work, full ? past_capacity::yes : past_capacity::no, where);
     return {};
   }
 

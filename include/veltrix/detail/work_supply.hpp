@@ -49,6 +49,12 @@ struct worker_share {
 
 enum class past_capacity : bool { no, yes };
 
+/// Who posts a task and may take it back is told which node it is in.
+using node_place = sync::atomic<task_node*>;
+
+/// What was the newest in a deque: the task that was looked for, another one, or there was none.
+enum class taken_back : std::uint8_t { nothing, it, another };
+
 /// A worker takes its own newest task first, which it has in its cache; then the oldest of what
 /// others posted; then what was spilled; then, when it searches, the oldest of another worker, or
 /// the oldest branch of another's task: see steal_branch().
@@ -88,14 +94,30 @@ class work_supply {
   }
 
   /// Adds to the worker's own deque.
-  void push(worker_share& mine, task& work, past_capacity counted) {
+  /// @param where  if not null, gets the node before others can take it
+  void push(worker_share& mine, task& work, past_capacity counted, node_place* where = nullptr) {
     mine.own.reserve();
     task_node& node = mine.nodes.take(nodes_);
+    if (where != nullptr) where->store(&node, sync::relaxed);  // relaxed: for this worker
     node.work() = std::move(work);
     count_one(mine.posted);
     if (counted == past_capacity::yes) count_one(mine.over_capacity);
     if (!mine.marked) mark(mine);
     mine.own.push(&node);
+  }
+
+  /// For a worker inside a task: ends the newest task of its deque unrun, if it is in that node.
+  [[nodiscard]] taken_back take_back(worker_share& mine, const task_node* where) noexcept {
+    task_node* const newest = mine.own.pop();
+    if (newest == nullptr) return taken_back::nothing;
+    if (newest != where) {
+      mine.own.push(newest);
+      return taken_back::another;
+    }
+    newest->work().reset();
+    give_back(mine, *newest);
+    step(mine, 2);  // one more has ended, and the worker is inside one still
+    return taken_back::it;
   }
 
   /// Lets other workers have a branch of what this worker runs.
@@ -232,10 +254,10 @@ class work_supply {
   }
 
   /// The worker begins a task, or has ended it.
-  static void step(worker_share& mine) noexcept {
+  static void step(worker_share& mine, std::uint64_t count = 1) noexcept {
     const std::uint64_t steps = mine.steps.load(sync::relaxed);  // relaxed: its own
     // (2) release-store; pairs with acquire-load (1). Publishes: what the task did, and its adding.
-    mine.steps.store(steps + 1, sync::release);
+    mine.steps.store(steps + count, sync::release);
   }
 
  private:
