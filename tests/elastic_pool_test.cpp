@@ -661,6 +661,15 @@ TEST_CASE("task_group that ends without wait leaves its exception to the handler
     group.run([] { throw std::runtime_error("nobody waited"); });
   }
   CHECK(log.texts() == std::multiset<std::string>{"nobody waited"});
+  std::atomic<int> ran{0};
+  {
+    task_group group(pool);
+    group.run([&] { ran.fetch_add(1); });
+    group.wait();
+    for (int i = 0; i < 20; ++i)
+      group.run([&] { ran.fetch_add(1); });
+  }
+  CHECK(ran.load() == 21);
 }
 
 TEST_CASE("task_group runs its tasks in the caller when the pool is stopped or full") {

@@ -292,8 +292,10 @@ class task_group {
 
   /// Waits as wait() does; an exception that nobody took goes to the pool's handler.
   ~task_group() {
-    detail::wait_for_group(core_, state_);
-    state_.drop();
+    if (state_.settled()) return;
+    if (std::exception_ptr left = detail::wait_for_group(core_, state_)) {
+      core_.sink()->report(std::move(left));
+    }
   }
 
   /// Adds `work` to the group. If the pool's queue is full or the pool was stopped, a task of the
@@ -309,8 +311,7 @@ class task_group {
   /// Runs what nobody has begun, then blocks until every task has ended and every ticket is spent.
   /// Rethrows the first exception; the others went to the handler. The group may be used again.
   void wait() {
-    detail::wait_for_group(core_, state_);
-    if (std::exception_ptr failure = state_.take_failure()) {
+    if (std::exception_ptr failure = detail::wait_for_group(core_, state_)) {
       std::rethrow_exception(std::move(failure));
     }
   }

@@ -32,7 +32,7 @@ TEST_CASE("fork_join model: a task added by a running one is run, though all oth
                     // The waiter may sleep, every task being begun; the worker takes one, no more.
                     together(
                         [&] {
-                          group.wait(nothing_back);
+                          require(!group.wait(nothing_back), "nothing was thrown");
                           require(outer && inner, "both ran before the wait returned");
                         },
                         [&] { group_state::run_entry(entry); });
@@ -48,7 +48,7 @@ TEST_CASE("fork_join model: a late entry finds nothing, though its group is gone
                     group_item* const second = group->add(task([&] { two = two + 1; }));
                     together(
                         [&] {
-                          group->wait(nothing_back);
+                          require(!group->wait(nothing_back), "nothing was thrown");
                           require(one == 1 && two == 1, "each ran once");
                           group.reset();
                         },
@@ -67,7 +67,7 @@ TEST_CASE("fork_join model: a ticket spent elsewhere lets the group end") {
                     var<bool> spent = false;
                     together(
                         [&] {
-                          group->wait(nothing_back);
+                          require(!group->wait(nothing_back), "nothing was thrown");
                           require(spent, "it was spent before the wait returned");
                           group.reset();
                         },
@@ -93,8 +93,8 @@ TEST_CASE("fork_join model: the first exception is the waiter's, whoever ran the
                     bool kept = false;
                     together(
                         [&] {
-                          group.wait(nothing_back);
-                          kept = group.take_failure() != nullptr;
+                          kept = group.wait(nothing_back) != nullptr;
+                          require(group.settled(), "nothing was added since");
                         },
                         [&] { group_state::run_entry(entry); });
                     require(ran.load(std::memory_order_relaxed) == 2, "each ran once");

@@ -131,7 +131,7 @@ class group_state {
 
   [[nodiscard]] ticket make_ticket() noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
-    ++pending_;
+    raise_count();
     return ticket(*this);
   }
 
@@ -140,7 +140,7 @@ class group_state {
   [[nodiscard]] group_item* add(task work) {
     auto* const added = new group_item(std::move(work), *this);
     const sync::lock_guard<sync::mutex> lock(mutex_);
-    ++pending_;
+    raise_count();
     added->older = newest_;
     if (newest_ != nullptr) newest_->newer = added;
     newest_ = added;
@@ -173,8 +173,9 @@ class group_state {
 
   /// Runs what nobody has begun, then waits for the rest.
   /// @param withdraw  as in run_one()
+  /// @return the first exception since the last wait, or null
   template <class Withdraw>
-  void wait(Withdraw withdraw) noexcept {
+  [[nodiscard]] std::exception_ptr wait(Withdraw withdraw) noexcept {
     sync::unique_lock<sync::mutex> lock(mutex_);
     for (;;) {
       if (group_item* const mine = unlist_newest()) {
@@ -184,7 +185,10 @@ class group_state {
         lower();
         continue;
       }
-      if (pending_ == 0) return;
+      if (pending_ == 0) {
+        settled_ = raised_;
+        return std::exchange(failure_, nullptr);
+      }
       ++waiters_;
       // Woken by lower(), after it wrote pending_, and by add().
       while (pending_ != 0 && newest_ == nullptr)
@@ -193,16 +197,9 @@ class group_state {
     }
   }
 
-  /// The first exception since the last call, or null.
-  [[nodiscard]] std::exception_ptr take_failure() noexcept {
-    const sync::lock_guard<sync::mutex> lock(mutex_);
-    return std::exchange(failure_, nullptr);
-  }
-
-  /// The group ends: an exception nobody took goes to the pool's handler.
-  void drop() noexcept {
-    if (std::exception_ptr left = take_failure()) sink_.report(std::move(left));
-  }
+  /// Whether a wait has returned and nothing was added since. For who ends the group: nobody else
+  /// adds to it any more, so this needs no lock.
+  [[nodiscard]] bool settled() const noexcept { return settled_ == raised_; }
 
  private:
   /// The capture ends with its task.
@@ -264,6 +261,12 @@ class group_state {
   }
 
   /// mutex_ is held.
+  void raise_count() noexcept {
+    ++pending_;
+    ++raised_;
+  }
+
+  /// mutex_ is held.
   void lower() noexcept {
     --pending_;
     if (pending_ == 0 && waiters_ != 0) changed_.notify_all();
@@ -275,6 +278,8 @@ class group_state {
   group_item* newest_ = nullptr;      // guarded by mutex_
   std::size_t pending_ = 0;           // guarded by mutex_
   std::size_t waiters_ = 0;           // guarded by mutex_
+  std::uint64_t raised_ = 0;          // guarded by mutex_, but see settled(); times it was raised
+  std::uint64_t settled_ = 0;         // guarded by mutex_, but see settled(); of that, at a wait
   std::exception_ptr failure_;        // guarded by mutex_; the first not taken yet
 };
 
@@ -295,8 +300,10 @@ inline void run_in_group(pool_core& core, group_state& group, task work) {
 
 /// Waits for a group. What the calling worker runs itself it takes out of its own deque, if it is
 /// the newest there.
-inline void wait_for_group(pool_core& core, group_state& group) noexcept {
-  group.wait([&core](const group_item& item) {
+/// @return as group_state::wait()
+[[nodiscard]] inline std::exception_ptr wait_for_group(pool_core& core,
+                                                       group_state& group) noexcept {
+  return group.wait([&core](const group_item& item) {
     // While the entry is not gone its node is nobody else's, so no other task is taken for it.
     const task_node* const entry = item.entry.load(sync::relaxed);
     return entry != nullptr && !item.entry_is_gone() && core.withdraw(entry);
