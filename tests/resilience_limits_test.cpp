@@ -181,6 +181,24 @@ TEST_CASE("concurrency_limiter is not held up by one in line who sleeps, or has 
   CHECK(limiter.stats().in_use == 0);
 }
 
+TEST_CASE("concurrency_limiter keeps a dropped call's place for those in line") {
+  concurrency_limiter limiter({.first = 1, .most = 1}, small_random(1));
+  concurrency_limiter::permit inside = limiter.try_enter(start);
+  concurrency_limiter::permit waiter;
+  static_cast<void>(limiter.enter_or_wait(waiter, start));
+  inside.drop();  // tells no time: the place is free from the next look on
+  CHECK_FALSE(limiter.try_enter(start + 1s));
+  CHECK_FALSE(limiter.try_enter(start + 1s + 2ms));
+  CHECK(limiter.enter_or_wait(waiter, start + 1s + 2ms) == start + 1s + 2ms);
+  waiter.drop();
+
+  inside = limiter.try_enter(start + 2s);
+  static_cast<void>(limiter.enter_or_wait(waiter, start + 2s));
+  inside.drop();
+  CHECK_FALSE(limiter.try_enter(start + 3s));
+  CHECK(limiter.try_enter(start + 3s + 3ms));  // nobody in line came
+}
+
 TEST_CASE("concurrency_limiter tells those far back in line to ask later") {
   concurrency_limiter limiter({.first = 1, .most = 1}, small_random(1));
   time_point now = start;

@@ -55,8 +55,8 @@ struct concurrency_limiter_options {
 /// whoever asks, so that a sleeper in front holds nobody up.
 ///
 /// I1: 1 <= bound_ <= most. I2: in_use_ counts live permits; waiting_ counts live places in line.
-/// I3: a ticket's place in line is at most ticket - departed_: only those ahead, or behind and gone
-///     already, are counted.
+/// I3: ahead_of() a ticket are at most the live places in front of it; one behind it that was given
+///     up counts as if it had been in front.
 class concurrency_limiter {
  public:
   /// A call under way, or a place in line for one. Its end, unreported, counts for nothing.
@@ -189,9 +189,10 @@ class concurrency_limiter {
     return ticket > departed_ ? ticket - departed_ : 0;
   }
 
-  [[nodiscard]] bool may_take(std::uint64_t ahead, time_point now) const noexcept {
+  [[nodiscard]] bool may_take(std::uint64_t ahead, time_point now) noexcept {
     const std::uint32_t places = whole(bound_);
     if (in_use_ >= places) return false;
+    if (free_since_ == no_deadline) free_since_ = now;
     return ahead < places - in_use_ || now - free_since_ > patience();
   }
 
@@ -223,8 +224,9 @@ class concurrency_limiter {
   void left(permit::result what, duration took, time_point now) noexcept {
     const lock_guard lock(mutex_);
     const std::uint32_t used = in_use_--;
-    if (used >= whole(bound_)) free_since_ = now;
-    if (what == permit::result::nothing) return;
+    const bool tells_time = what != permit::result::nothing;
+    if (used >= whole(bound_)) free_since_ = tells_time ? now : no_deadline;
+    if (!tells_time) return;
     const bool failed = what == permit::result::failure;
     const bool slow = !failed && options_.follows == limit_by::delay && is_slow(took);
     if (!failed) learn(took);
@@ -263,7 +265,8 @@ class concurrency_limiter {
   std::uint32_t waiting_ = 0;
   std::uint64_t issued_ = 0;    // tickets: places in line so far
   std::uint64_t departed_ = 0;  // of them, no longer in line
-  time_point free_since_{};     // when the last place that was in use became free
+  // When the last place that was in use became free; no_deadline: from the next look on.
+  time_point free_since_{};
   duration usual_{};
   time_point lowered_at_{};
   std::uint64_t lowered_ = 0;
