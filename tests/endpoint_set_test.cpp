@@ -5,11 +5,13 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -99,4 +101,17 @@ TEST_CASE("endpoint_set says that there is nothing yet, and refuses bad options"
   CHECK_THROWS_AS(endpoint_set({.subset = 0}), std::invalid_argument);
   CHECK_THROWS_AS(endpoint_set({.ttl = 0s}), std::invalid_argument);
   CHECK_THROWS_AS(endpoint_set({.complain_each = 25h}), std::invalid_argument);
+}
+
+TEST_CASE("endpoint_set gives its text once there is memory for it") {
+  endpoint_set set;
+  REQUIRE(set.resolved(hosts(0, 3), start));
+  const endpoint_set::failure told{"db.service", "resolver-1", "NXDOMAIN"};
+  std::optional<std::string> text;
+  const int failed =
+      veltrix_test::fail_each_allocation([&] { text = set.failed(told, start + 30s); },
+                                         [&] { CHECK(set.current()->endpoints == hosts(0, 3)); });
+  CHECK(failed > 0);
+  CHECK(text.has_value());
+  CHECK_FALSE(set.failed(told, start + 59s).has_value());
 }

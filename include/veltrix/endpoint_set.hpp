@@ -93,19 +93,12 @@ class endpoint_set {
   [[nodiscard]] std::optional<std::string> failed(const failure& told, time_point now) {
     const lock_guard lock(mutex_);
     ask_at_ = saturating_add(now, options_.ttl / 10);
-    if (!failing_since_) {
-      failing_since_ = now;
-    } else if (now - complained_at_ < options_.complain_each) {
-      return std::nullopt;
-    }
+    if (failing_since_ && now - complained_at_ < options_.complain_each) return std::nullopt;
+    const time_point since = failing_since_.value_or(now);
+    std::string text = complaint(told, since, now);
+    failing_since_ = since;  // after what may throw: a text that nobody got was not given
     complained_at_ = now;
-    std::string text("veltrix: endpoint_set: ");
-    text.append(told.name).append(": ").append(told.server).append(" said: ").append(told.why);
-    text.append("; failing for ").append(detail::text_of(now - *failing_since_));
-    if (view_->generation == 0) return text.append("; there is no endpoint yet");
-    text.append("; ").append(std::to_string(view_->endpoints.size()));
-    text.append(" endpoints from ").append(detail::text_of(now - view_->resolved_at));
-    return text.append(" ago stay in use");
+    return text;
   }
 
   /// True when it is time to ask the resolver: at first, after the ttl, and while it fails.
@@ -131,6 +124,16 @@ class endpoint_set {
     detail::require_between(where, "ttl", options.ttl, least, day);
     detail::require_between(where, "complain_each", options.complain_each, least, day);
     return options;
+  }
+
+  [[nodiscard]] std::string complaint(const failure& told, time_point since, time_point now) const {
+    std::string text("veltrix: endpoint_set: ");
+    text.append(told.name).append(": ").append(told.server).append(" said: ").append(told.why);
+    text.append("; failing for ").append(detail::text_of(now - since));
+    if (view_->generation == 0) return text.append("; there is no endpoint yet");
+    text.append("; ").append(std::to_string(view_->endpoints.size()));
+    text.append(" endpoints from ").append(detail::text_of(now - view_->resolved_at));
+    return text.append(" ago stay in use");
   }
 
   /// FNV-1a, mixed as splitmix64 does: the same on every machine.
