@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -221,6 +222,87 @@ TEST_CASE("connection_pool closes what was opened while its host left") {
   CHECK(pool.try_acquire(1, start).why == "the host is not in the set");
   CHECK(pool.stats(1).in_use == 0);
   CHECK(pool.stats(1).idle == 0);
+}
+
+TEST_CASE("connection_pool closes what was tested while its host left") {
+  connection_pool<int, int, std::optional<int> (*)(const int&), std::function<bool(int&)>>* self =
+      nullptr;
+  std::vector<int> left{1};
+  connection_pool<int, int, std::optional<int> (*)(const int&), std::function<bool(int&)>> pool(
+      {}, [](const int&) { return std::optional<int>(7); },
+      [&](int&) {
+        self->keep_only(left);
+        return true;
+      });
+  self = &pool;
+  pool.try_acquire(1, start).held.give_back(start);
+  CHECK(pool.try_acquire(1, start));  // its host is still there
+  left = {2};
+  CHECK(pool.try_acquire(1, start).why == "the host is not in the set");
+  CHECK(pool.stats(1).in_use == 0);
+  CHECK(pool.stats(1).idle == 0);
+}
+
+TEST_CASE("connection_pool keeps its set of hosts when there is no memory for another") {
+  setting here;
+  for (const char* host : {"a", "b", "c"}) {
+    auto got = here.connections.try_acquire(host, start);
+    REQUIRE(got);
+    got.held.give_back(start);
+  }
+  const std::vector<std::string> left{"b"};
+  const int failed =
+      veltrix_test::fail_each_allocation([&] { here.connections.keep_only(left); },
+                                         [&] {
+                                           for (const char* host : {"a", "b", "c"})
+                                             CHECK(here.connections.stats(host).idle == 1);
+                                           auto got = here.connections.try_acquire("a", start);
+                                           CHECK(got);
+                                           got.held.give_back(start);
+                                         });
+  CHECK(failed > 0);
+  CHECK(here.connections.stats("a").idle == 0);
+  CHECK(here.connections.stats("b").idle == 1);
+}
+
+namespace {
+
+/// Asks its pool when it ends, which would wait for ever under the pool's lock.
+struct asking_wire {
+  using pool = connection_pool<int, asking_wire, std::optional<asking_wire> (*)(const int&),
+                               bool (*)(asking_wire&)>;
+  explicit asking_wire(pool* about) : of(about) {}
+  asking_wire(asking_wire&& other) noexcept : of(std::exchange(other.of, nullptr)) {}
+  asking_wire& operator=(asking_wire&& other) noexcept {
+    std::swap(of, other.of);
+    return *this;
+  }
+  ~asking_wire() {
+    if (of != nullptr) static_cast<void>(of->stats(1));
+  }
+  static pool*& current() {
+    static pool* now = nullptr;
+    return now;
+  }
+  pool* of;
+};
+
+}  // namespace
+
+TEST_CASE("connection_pool ends connections with no lock held, also for want of memory") {
+  asking_wire::pool pool(
+      {}, [](const int&) { return std::optional<asking_wire>(asking_wire::current()); },
+      [](asking_wire&) { return true; });
+  asking_wire::current() = &pool;
+  pool.try_acquire(1, start).held.give_back(start);
+  CHECK(veltrix_test::fail_each_allocation(
+            [&] {
+              auto got = pool.try_acquire(1, start + 10s);  // the idle one is too old
+              got.held.discard();
+            },
+            [] {}) > 0);
+  CHECK(pool.stats(1).idle == 0);
+  CHECK(pool.stats(1).in_use == 0);
 }
 
 TEST_CASE("connection_pool acquire waits for a place, within its bounds") {

@@ -151,8 +151,13 @@ class connection_pool {
       occupy(told.held, now);
       if (!found) return opened(std::move(told), host, now);
       told.held.held_ = std::move(found);
-      if (alive_(*told.held)) return told;
-      told.held.discard();
+      if (!alive_(*told.held)) {
+        told.held.discard();
+        continue;
+      }
+      // It may have left while the connection was tested.
+      if (generation_of(host) != told.held.held_->generation) return {{}, not_in_set};
+      return told;
     }
   }
 
@@ -192,6 +197,10 @@ class connection_pool {
     {
       std::set<Host> left(hosts.begin(), hosts.end());
       const lock_guard lock(mutex_);
+      std::size_t idle = 0;
+      for (const auto& each : slots_)
+        idle += each.second.idle.size();
+      ending.reserve(idle);  // nothing below throws
       left_.swap(left);
       any_host_ = false;
       for (auto& [host, one] : slots_) {
@@ -272,11 +281,15 @@ class connection_pool {
   /// The idle connection that was used last and is young enough; older ones go to `ending`.
   std::optional<kept> take_idle(slot& one, time_point now, std::vector<kept>& ending) {
     while (!one.idle.empty()) {
-      idler last = std::move(one.idle.back());
-      one.idle.pop_back();
+      idler& last = one.idle.back();
       const bool rested = last.since != no_deadline && now - last.since >= options_.idle;
-      if (!rested && now - last.what.opened < options_.max_age) return std::move(last.what);
-      ending.push_back(std::move(last.what));
+      if (!rested && now - last.what.opened < options_.max_age) {
+        std::optional<kept> found(std::move(last.what));
+        one.idle.pop_back();
+        return found;
+      }
+      ending.push_back(std::move(last.what));  // without memory for it, it stays
+      one.idle.pop_back();
     }
     return std::nullopt;
   }
