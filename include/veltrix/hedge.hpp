@@ -1,8 +1,8 @@
 // A second copy of a slow call, sent when the first takes longer than nearly all others do.
-// Use for: reads whose slowest answers decide; calls that may safely run twice.
+// Use for: reads whose slowest answers decide: `deadline{2s} | retry{} | hedge{spare, pool, timers}`.
 // Not for: calls with effects, and services that are overloaded: see retry_budget, outlier_set.
 // Threads: a hedging may be used from any thread.
-// Progress: a short lock around the race of two copies; run() blocks.
+// Progress: a short lock around the race of two copies; run() blocks, co_await does not.
 // Callbacks: the function on the executor; the completion where the race ended. No lock held.
 // Exceptions: bad options throw std::invalid_argument; the function's end in hedged_answer::error.
 // Lifetime: executor, timers and hedging outlive the calls; a loser may end after the completion.
@@ -30,6 +30,10 @@
 #include "detail/timer_queue.hpp"
 #include "executor.hpp"
 #include "stop_token.hpp"
+
+#if defined(__cpp_impl_coroutine)
+#include <coroutine>
+#endif
 
 namespace veltrix {
 inline namespace VELTRIX_ABI {
@@ -72,6 +76,13 @@ class hedging {
   template <executor Executor, timer_source Timers, class Function>
   [[nodiscard]] auto run(Executor& where, Timers& timers, const stop_token& token,
                          Function function);
+
+#if defined(__cpp_impl_coroutine)
+  /// `co_await spare.awaited(pool, timers, token, function)` gives the hedged_answer; resumes where
+  /// the race ended.
+  template <executor Executor, timer_source Timers, class Function>
+  [[nodiscard]] auto awaited(Executor& where, Timers& timers, stop_token token, Function function);
+#endif
 
   /// How long a call waits before its second copy. A call begins: pays in. A short lock.
   [[nodiscard]] duration begin() noexcept {
@@ -185,34 +196,38 @@ namespace detail {
 
 /// The race of two copies. I1: done_ runs once, by whoever sets decided_, after the lock.
 /// I2: running_ counts copies that are with the executor or under way, and hand-overs to it.
-template <executor Executor, timer_source Timers, class Function, class Done>
+template <executor Executor, timer_source Timers, class Function, class Judge, class Done>
 class hedged_race
-    : public std::enable_shared_from_this<hedged_race<Executor, Timers, Function, Done>> {
+    : public std::enable_shared_from_this<hedged_race<Executor, Timers, Function, Judge, Done>> {
  public:
   using result = std::invoke_result_t<Function&, const hedged_copy&>;
   static_assert(!std::is_reference_v<result> && !std::is_void_v<result>,
                 "a hedged function returns a value");
 
-  hedged_race(Executor& where, Timers& timers, hedging& shared, Function function, Done done)
+  hedged_race(Executor& where, Timers& timers, hedging& shared, Function function, Judge judge,
+              Done done)
       : where_(where),
         timers_(timers),
         shared_(shared),
         function_(std::move(function)),
+        judge_(std::move(judge)),
         done_(std::move(done)) {}
   hedged_race(const hedged_race&) = delete;
   hedged_race& operator=(const hedged_race&) = delete;
 
   void start(const stop_token& token) {
-    if (token.stop_possible()) on_stop_.emplace(token, stop_both{this->weak_from_this()});
-    started_ = timers_.now();
-    const duration delay = shared_.begin();
+    const duration delay = begin(token);
     post(1);
-    VELTRIX_TRY {
-      timers_.call_at(saturating_add(started_, delay), alarm{this->weak_from_this()});
+    arm(delay);
+  }
+  /// The same from a task of an executor, in which the first copy runs.
+  void start_here(const stop_token& token) {
+    arm(begin(token));
+    {
+      const lock_guard lock(mutex_);
+      ++running_;
     }
-    VELTRIX_CATCH_ALL {
-      // Without memory for a timer the call goes on with one copy.
-    }
+    perform(1);
   }
 
  private:
@@ -260,6 +275,20 @@ class hedged_race
     bool ran_ = false;
   };
 
+  /// Result: how long to wait for the first copy.
+  duration begin(const stop_token& token) {
+    if (token.stop_possible()) on_stop_.emplace(token, stop_both{this->weak_from_this()});
+    started_ = timers_.now();
+    return shared_.begin();
+  }
+  void arm(duration delay) {
+    VELTRIX_TRY {
+      timers_.call_at(saturating_add(started_, delay), alarm{this->weak_from_this()});
+    }
+    VELTRIX_CATCH_ALL {
+      // Without memory for a timer the call goes on with one copy.
+    }
+  }
   void hedge() {
     {
       const lock_guard lock(mutex_);
@@ -296,7 +325,7 @@ class hedged_race
     ending told;
     VELTRIX_TRY {
       told.got.emplace(function_(hedged_copy{index, stops_[index - 1].get_token()}));
-      if (judge_by_itself(*told.got).kind == verdict_kind::success) told.won = index;
+      if (judge_(*told.got).kind == verdict_kind::success) told.won = index;
     }
     VELTRIX_CATCH_ALL {
       told.error = std::current_exception();
@@ -331,6 +360,7 @@ class hedged_race
   Timers& timers_;
   hedging& shared_;
   Function function_;  // both copies may be in it at once
+  Judge judge_;        // the same
   Done done_;
   time_point started_{};
   stop_source stops_[2];
@@ -346,32 +376,125 @@ template <class R>
 struct awaited_answer {
   sync::mutex mutex;  // guards told
   sync::condition_variable came;
-  std::optional<hedged_answer<R>> told;
+  std::optional<hedged_answer<R>> told{};
+
+  void come(hedged_answer<R> answer) {
+    const sync::lock_guard<sync::mutex> lock(mutex);
+    told.emplace(std::move(answer));
+    came.notify_all();
+  }
+  [[nodiscard]] hedged_answer<R> wait() {
+    sync::unique_lock<sync::mutex> lock(mutex);
+    while (!told)
+      came.wait(lock);  // woken by come(), after it wrote told
+    return std::move(*told);
+  }
 };
 
+/// Success as the result tells it by itself.
+struct told_by_result {
+  template <class R>
+  [[nodiscard]] verdict operator()(const R& result) const {
+    return judge_by_itself(result);
+  }
+};
+
+#if defined(__cpp_impl_coroutine)
+/// What co_await works on: starts the race and resumes where it ended.
+template <executor Executor, timer_source Timers, class Function>
+class [[nodiscard]] hedge_awaiter {
+  using result = std::invoke_result_t<Function&, const hedged_copy&>;
+
+ public:
+  hedge_awaiter(hedging& shared, Executor& where, Timers& timers, stop_token token,
+                Function function)
+      : shared_(shared),
+        where_(where),
+        timers_(timers),
+        token_(std::move(token)),
+        function_(std::move(function)) {}
+
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  // noinline: clang 14 moves writes to the frame past the start if it inlines this.
+  [[gnu::noinline]] void await_suspend(std::coroutine_handle<> waiter) {
+    const stop_token token = std::move(token_);  // the frame may be gone when the race has begun
+    shared_.run_on(where_, timers_, token, std::move(function_),
+                   [this, waiter](hedged_answer<result> told) {
+                     told_.emplace(std::move(told));
+                     waiter.resume();
+                   });
+  }
+  [[nodiscard]] hedged_answer<result> await_resume() { return std::move(*told_); }
+
+ private:
+  hedging& shared_;
+  Executor& where_;
+  Timers& timers_;
+  stop_token token_;
+  Function function_;
+  std::optional<hedged_answer<result>> told_;  // written by the completion, before it resumes
+};
+#endif
+
 }  // namespace detail
+
+/// Layer of a policy: an attempt is sent a second time when it takes long, and the first success is
+/// its result, as the policy judges it. What stands in the policy after it, a guard, a limit, sees
+/// one attempt, whichever copies it has. attempt::copy() tells the copies apart; attempt::token()
+/// stops for the one that lost. The function must bear two calls at once, and is copied by run().
+/// run() sends both copies to `where` and waits; run_on() and awaited() begin with the first in the
+/// task that makes the attempt. `shared`, `where` and `timers` outlive the calls and their losers.
+template <executor Executor, timer_source Timers>
+class hedge {
+ public:
+  static constexpr auto layer = detail::layer_kind::hedge;
+
+  hedge(hedging& shared, Executor& where, Timers& timers) noexcept
+      : shared_(&shared), where_(&where), timers_(&timers) {}
+
+  // What the engine asks.
+
+  template <class Function, class Judge>
+  [[nodiscard]] auto run(const stop_token& token, Function function, Judge judge) const {
+    using result = std::invoke_result_t<Function&, const hedged_copy&>;
+    const auto answer = std::make_shared<detail::awaited_answer<result>>();
+    prepare(std::move(function), std::move(judge), [answer](hedged_answer<result> told) {
+      answer->come(std::move(told));
+    })->start(token);
+    return answer->wait();
+  }
+  template <class Function, class Judge, class Done>
+  [[nodiscard]] auto prepare(Function function, Judge judge, Done done) const {
+    return std::make_shared<detail::hedged_race<Executor, Timers, Function, Judge, Done>>(
+        *where_, *timers_, *shared_, std::move(function), std::move(judge), std::move(done));
+  }
+
+ private:
+  hedging* shared_;
+  Executor* where_;
+  Timers* timers_;
+};
 
 template <executor Executor, timer_source Timers, class Function, class Handler>
 void hedging::run_on(Executor& where, Timers& timers, const stop_token& token, Function function,
                      Handler done) {
-  using race = detail::hedged_race<Executor, Timers, Function, Handler>;
-  std::make_shared<race>(where, timers, *this, std::move(function), std::move(done))->start(token);
+  hedge(*this, where, timers)
+      .prepare(std::move(function), detail::told_by_result(), std::move(done))
+      ->start(token);
 }
 
 template <executor Executor, timer_source Timers, class Function>
 auto hedging::run(Executor& where, Timers& timers, const stop_token& token, Function function) {
-  using result = std::invoke_result_t<Function&, const hedged_copy&>;
-  const auto answer = std::make_shared<detail::awaited_answer<result>>();
-  run_on(where, timers, token, std::move(function), [answer](hedged_answer<result> told) {
-    const detail::sync::lock_guard<detail::sync::mutex> lock(answer->mutex);
-    answer->told.emplace(std::move(told));
-    answer->came.notify_all();
-  });
-  detail::sync::unique_lock<detail::sync::mutex> lock(answer->mutex);
-  while (!answer->told)
-    answer->came.wait(lock);  // woken by the completion, after it wrote told
-  return std::move(*answer->told);
+  return hedge(*this, where, timers).run(token, std::move(function), detail::told_by_result());
 }
+
+#if defined(__cpp_impl_coroutine)
+template <executor Executor, timer_source Timers, class Function>
+auto hedging::awaited(Executor& where, Timers& timers, stop_token token, Function function) {
+  return detail::hedge_awaiter<Executor, Timers, Function>(*this, where, timers, std::move(token),
+                                                           std::move(function));
+}
+#endif
 
 }  // namespace VELTRIX_ABI
 }  // namespace veltrix

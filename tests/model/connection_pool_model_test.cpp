@@ -123,12 +123,15 @@ TEST_CASE("connection_pool model: a place of one host wakes no other's waiter in
                     setting here({.per_host = 1, .waiters = 1});
                     auto one = here.pool.try_acquire(1, start);
                     auto two = here.pool.try_acquire(2, start);
-                    together([&] { require(static_cast<bool>(here.acquire(1)), "host 1"); },
-                             [&] { require(static_cast<bool>(here.acquire(2)), "host 2"); },
-                             [&] {
-                               one.held.give_back(start);
-                               two.held.give_back(start);
-                             });
+                    veltrix::stop_source stop;
+                    together(
+                        [&] {
+                          require(static_cast<bool>(here.acquire(1)), "its place is free");
+                          stop.request_stop();
+                        },
+                        [&] { require(!here.acquire(2, stop.get_token()), "nobody gave it"); },
+                        [&] { one.held.give_back(start); });
+                    two.held.give_back(start);
                     here.nothing_left(1);
                     here.nothing_left(2);
                   }));

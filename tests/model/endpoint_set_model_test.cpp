@@ -68,6 +68,19 @@ TEST_CASE("endpoint_set model: every change is told to one resolver, and counted
                     require(told == 3 || told == 4, "2 and 3 came, 2 perhaps twice");
                     require(set.current()->generation == told, "as many as were told");
                   }));
+  check_exhausted("endpoint_set 2 resolvers, one answer", explore({}, [] {
+                    endpoint_set set;
+                    set.resolved(hosts_of(1), start);
+                    atomic<int> changes = 0;
+                    const auto resolve = [&] {
+                      if (set.resolved(hosts_of(2), start)) {
+                        changes.fetch_add(1, std::memory_order_relaxed);
+                      }
+                    };
+                    together(resolve, resolve);
+                    require(changes.load(std::memory_order_relaxed) == 1, "it changed once");
+                    require(set.current()->generation == 2, "and is counted once");
+                  }));
 }
 
 TEST_CASE("endpoint_set model: of those that fail together one gets the text") {

@@ -21,6 +21,7 @@
 #include "../executor.hpp"
 #include "../stop_token.hpp"
 #include "retry_chain.hpp"
+#include "retry_hedged.hpp"
 #include "sync.hpp"
 #include "timer_queue.hpp"
 
@@ -61,6 +62,7 @@ class retry_call
  private:
   using lock_guard = sync::lock_guard<sync::mutex>;
   enum class wake_kind : std::uint8_t { none, ran, dropped };
+  static constexpr bool hedged = Source::policy_type::hedged;
   static constexpr const char* timer_dropped = "the timer was dropped";
 
   /// The task with the executor. Destroyed unrun, it ends the call.
@@ -156,23 +158,68 @@ class retry_call
   }
 
   void drive() {
-    retry_step step = retry_step::stop;
+    if constexpr (hedged) {
+      if (const auto race = next_race()) race->start_here(env_.token());
+    } else {
+      go_on(guarded([this] {
+        retry_step step = next();
+        while (step == retry_step::attempt)
+          step = chain_.perform(function_, told_);
+        return step;
+      }));
+    }
+  }
+
+  [[nodiscard]] retry_step next() {
+    return std::exchange(begun_, true) ? chain_.resume() : chain_.begin();
+  }
+
+  /// Runs a part of the chain, and ends the call where that throws.
+  template <class Part>
+  [[nodiscard]] retry_step guarded(Part part) {
     VELTRIX_TRY {
-      step = std::exchange(begun_, true) ? chain_.resume() : chain_.begin();
-      while (step == retry_step::attempt)
-        step = chain_.perform(function_, told_);
+      return part();
     }
     VELTRIX_CATCH_ALL {
-      step = retry_step::stop;
       retry_access::last(told_).reset();
       retry_access::error(told_) = std::current_exception();
       chain_.abandon(stop_reason::threw, "an exception that catching() does not name");
     }
+    return retry_step::stop;
+  }
+
+  void go_on(retry_step step) {
     if (step == retry_step::wait) {
       wait();
     } else {
       finish();
     }
+  }
+
+  /// The race of the next attempt's copies, both of which keep the call. Null: there is none, and
+  /// the call has gone on.
+  [[nodiscard]] auto next_race() {
+    const std::shared_ptr<retry_call> kept = this->shared_from_this();
+    const auto prepare = [&] {
+      const auto layer = source_.read([](const auto& rules) { return rules.hedge_layer(); });
+      return layer.prepare(
+          [kept, whole = copied_attempt(chain_.making())](const auto& copy) {
+            return whole.call(kept->function_, copy);
+          },
+          [kept](const result& got) { return judged_by(kept->source_, got); },
+          [kept](auto answer) {
+            kept->go_on(kept->guarded(
+                [&] { return kept->chain_.take(std::move(answer), kept->told_); }));
+          });
+    };
+    decltype(prepare()) race;
+    const retry_step step = guarded([&] {
+      const retry_step asked = next();
+      if (asked == retry_step::attempt) race = prepare();
+      return asked;
+    });
+    if (!race) go_on(step);
+    return race;
   }
 
   /// Arms the timer, and only then lets others drive the call: until wait() has let go of clock

@@ -35,6 +35,9 @@ struct retry_access {
     context.deadline_ = deadline;
     context.sent_ = false;
   }
+  static void be_copy(attempt& context, std::uint32_t number) noexcept {
+    context.copy_ = static_cast<std::uint8_t>(number);
+  }
   template <class R>
   static auto& last(outcome<R>& told) noexcept {
     return told.last_;
@@ -203,6 +206,22 @@ class retry_chain {
   template <class Function, class R>
   [[nodiscard]] retry_step perform(Function& function, outcome<R>& told) {
     return settle(call(typename policy::caught{}, function, told));
+  }
+
+  /// The attempt that perform() would make.
+  [[nodiscard]] const attempt& making() const noexcept { return attempt_; }
+
+  /// In place of perform(): takes the end of a race of two copies for the attempt's.
+  template <class Answer, class R>
+  [[nodiscard]] retry_step take(Answer answer, outcome<R>& told) {
+    if (answer.copies == 0) return stop(stop_reason::not_run, answer.refused);
+    const auto deliver = [&]() -> R {
+#if VELTRIX_HAS_EXCEPTIONS
+      if (answer.error != nullptr) std::rethrow_exception(answer.error);
+#endif
+      return std::move(*answer.result);
+    };
+    return perform(deliver, told);
   }
 
   /// Goes on from the verdict on an attempt.

@@ -67,7 +67,7 @@ enum class stop_reason : std::uint8_t {
   limited,             ///< a rate limiter, a bulkhead or a concurrency limiter let no call pass
   already_sent,        ///< it failed after mark_sent() under only_if_unsent
   stopped,             ///< the stop_token asked
-  not_run,             ///< asynchronous only: the executor or the timer dropped it
+  not_run,             ///< asynchronous and hedged only: the executor or the timer dropped it
   threw,               ///< asynchronous only: an exception that nothing caught
   ejected,             ///< the host is out of its outlier_set
 };
@@ -104,10 +104,12 @@ class attempt {
 
   /// 1 for the first.
   [[nodiscard]] std::uint32_t index() const noexcept { return index_; }
+  /// Under hedge: 1, or 2 for the second copy of this attempt, which should choose another host.
+  [[nodiscard]] std::uint32_t copy() const noexcept { return copy_; }
   /// By when the attempt must be over, on the call's clock: the sooner of attempt_timeout and the
   /// deadline of the whole call. Hand it to the transport, or to a nested call by env::within().
   [[nodiscard]] time_point deadline() const noexcept { return deadline_; }
-  /// Asks the whole call to stop.
+  /// Asks the whole call to stop; under hedge also this copy, when the other has won.
   [[nodiscard]] const stop_token& token() const noexcept { return *token_; }
   /// Call it right before the request can have an effect outside: from then on a failure under
   /// only_if_unsent is final.
@@ -121,6 +123,7 @@ class attempt {
   const stop_token* token_;
   time_point deadline_ = no_deadline;
   std::uint32_t index_ = 0;
+  std::uint8_t copy_ = 1;
   bool sent_ = false;
 };
 

@@ -29,6 +29,8 @@
 #include "message.hpp"
 #include "retry_async.hpp"
 #include "retry_chain.hpp"
+#include "retry_env.hpp"
+#include "retry_hedged.hpp"
 #include "retry_outcome.hpp"
 
 namespace veltrix {
@@ -45,10 +47,9 @@ enum class layer_kind : std::uint8_t {
   classifying,  ///< judge(result)
   catching,     ///< type caught; judge_error(error)
   fallback,     ///< member `oldest`; get() gives an optional stale value
+  hedge,        ///< run() and prepare() make an attempt of two copies; see veltrix/hedge.hpp
   observing,    ///< observe(event)
 };
-
-inline steady_clock machine_clock;
 
 struct nothing {};
 
@@ -111,56 +112,12 @@ inline void require_positive_time(std::string_view what, duration span) {
 
 }  // namespace detail
 
-/// A piece of a policy: deadline, until_stopped, fallback, observing, retry, only_if_unsent,
+/// A piece of a policy: deadline, until_stopped, fallback, observing, retry, hedge, only_if_unsent,
 /// attempt_timeout, guard, host_guard, budget, throttle, limit, classifying, catching.
 template <class Layer>
 concept policy_layer = requires {
   { Layer::layer } -> std::convertible_to<detail::layer_kind>;
 };
-
-/// Clock, stop token, randomness and an outer deadline of calls, one call at a time. Seeded with
-/// a number, and on a virtual clock, a sequence of calls repeats exactly.
-template <clock_source Clock = steady_clock, random_bits Random = small_random>
-class env {
- public:
-  using clock_type = Clock;
-
-  env() noexcept
-    requires std::same_as<Clock, steady_clock>
-      : clock_(&detail::machine_clock) {}
-  explicit env(stop_token token) noexcept
-    requires std::same_as<Clock, steady_clock>
-      : clock_(&detail::machine_clock), token_(std::move(token)) {}
-  /// `clock` is a sleeper for run(), a timer_source (timer_queue) for run_on() and awaited().
-  explicit env(Clock& clock, stop_token token = {}) noexcept
-      : clock_(&clock), token_(std::move(token)) {}
-  env(Clock& clock, stop_token token, Random random)
-      : clock_(&clock), token_(std::move(token)), random_(std::move(random)) {}
-
-  /// No call goes on past `until`: how a nested call keeps the deadline of the outer attempt.
-  env& within(time_point until) noexcept {
-    until_ = until;
-    return *this;
-  }
-
-  [[nodiscard]] Clock& clock() const noexcept { return *clock_; }
-  [[nodiscard]] const stop_token& token() const noexcept { return token_; }
-  [[nodiscard]] time_point until() const noexcept { return until_; }
-  /// Seeded at the first use, which is the first failure.
-  [[nodiscard]] Random& random() {
-    if (!random_) random_.emplace(Random(small_random::seeded()()));
-    return *random_;
-  }
-
- private:
-  Clock* clock_;
-  stop_token token_;
-  std::optional<Random> random_;  // empty until somebody draws
-  time_point until_ = no_deadline;
-};
-
-env() -> env<>;
-env(stop_token) -> env<>;
 
 /// The ways to call a function under a policy. Function: `f()` or `f(attempt&)`.
 template <class Policy>
@@ -280,7 +237,11 @@ class policy_forms {
         first == nullptr ? chain.begin() : chain.take_over(std::move(*first), timed);
     while (step != detail::retry_step::stop) {
       if (step == detail::retry_step::attempt) {
-        step = chain.perform(function, told);
+        if constexpr (asked::hedged) {
+          step = detail::perform_hedged(self(), where.token(), function, chain, told);
+        } else {
+          step = chain.perform(function, told);
+        }
       } else {
         // Woken by the clock, or by the token's stop request.
         const bool slept = where.clock().sleep_until(chain.wake_at(), where.token());
@@ -299,6 +260,7 @@ class policy_forms {
     using rules = typename Policy::policy_type;
     static_assert(!rules::only_unsent || std::is_invocable_v<Function&, attempt&>,
                   "under only_if_unsent the function takes attempt& and calls mark_sent()");
+    static_assert(!rules::hedged || !std::is_void_v<type>, "a hedged function returns a value");
     static_assert(!rules::has_retry || rules::judges || rules::catches ||
                       detail::tells_failure<type>,
                   "nothing here tells a failure, so nothing would be retried: return bool or an "
@@ -361,6 +323,7 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
   static constexpr bool catches = has(kind::catching);
   static constexpr bool has_fallback = has(kind::fallback);
   static constexpr bool observed = has(kind::observing);
+  static constexpr bool hedged = has(kind::hedge);
 
   using delay_state = typename std::conditional_t<has_retry, delay_state_of<layer_of<kind::repeat>>,
                                                   std::type_identity<detail::nothing>>::type;
@@ -369,13 +332,17 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
 
   static_assert(count_of(kind::total_time) <= 1 && count_of(kind::repeat) <= 1 &&
                     count_of(kind::timeout) <= 1 && count_of(kind::classifying) <= 1 &&
-                    count_of(kind::catching) <= 1 && count_of(kind::fallback) <= 1,
+                    count_of(kind::catching) <= 1 && count_of(kind::fallback) <= 1 &&
+                    count_of(kind::hedge) <= 1,
                 "only guard, budget, limit and observing may stand in a policy more than once");
   static_assert(!has(kind::total_time) || place_of(kind::total_time) == 0,
                 "deadline or until_stopped comes first: it holds for the whole call");
   static_assert(!has_retry || (has(kind::total_time) && whole_call_before_retry()),
                 "retry follows a time limit: deadline{2s} | retry{...}, or until_stopped{} | "
                 "retry{...}; what follows it holds for each attempt");
+
+  static_assert(!hedged || !only_unsent,
+                "hedge sends a call twice, and only_if_unsent says that it must not be");
 
   /// Throws std::invalid_argument, naming value and bound, when a layer's value is out of its
   /// bounds or the declared outage is not covered.
@@ -391,10 +358,11 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
         outer.layers_);
   }
 
-  /// Whether a first attempt may go the quick way: every layer can, and no exception is judged.
+  /// Whether a first attempt may go the quick way: every layer can, it has one copy, and no
+  /// exception is judged.
   template <class Clock>
   static constexpr bool quick =
-      !catches && (detail::quick_layer<Layers, typename detail::permit_of<Layers>::type,
+      !catches && !hedged && (detail::quick_layer<Layers, typename detail::permit_of<Layers>::type,
                                        detail::lazy_time<Clock>> &&
                    ...);
 
@@ -445,6 +413,7 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
   }
   [[nodiscard]] duration oldest_fallback() const { return get<kind::fallback>().oldest(); }
   [[nodiscard]] auto fallback_value() const { return get<kind::fallback>().get(); }
+  [[nodiscard]] auto hedge_layer() const { return get<kind::hedge>(); }
   void observe(const retry_event& event) const {
     const auto each = [&](const auto& layer) {
       if constexpr (requires { layer.observe(event); }) layer.observe(event);
