@@ -14,11 +14,11 @@ using namespace std::chrono_literals;
 namespace {
 
 /// A transport would ask another host for the second copy, and give up when the token stops.
-std::optional<std::string> read_from_replica(const veltrix::hedged_copy& copy) {
-  while (copy.index == 1 && !copy.token.stop_requested()) {
+std::optional<std::string> read_from_replica(const veltrix::attempt& each) {
+  while (each.copy() == 1 && !each.token().stop_requested()) {
     // the first replica hangs
   }
-  return copy.index == 1 ? std::nullopt : std::optional<std::string>("generation 41");
+  return each.copy() == 1 ? std::nullopt : std::optional<std::string>("generation 41");
 }
 
 }  // namespace
@@ -28,12 +28,10 @@ int main() {
   veltrix::timer_queue timers;
   veltrix::hedging spare({.extra = 0.05, .first_delay = 5ms});  // one per dependency
 
-  const auto policy = veltrix::deadline{2s} | veltrix::retry{};
-  const auto got = policy.run([&](veltrix::attempt& each) {
-    const auto answer = spare.run(pool, timers, each.token(), read_from_replica);
-    std::printf("copy %u of %u won\n", answer.won, answer.copies);
-    return answer.result.value_or(std::nullopt);
-  });
+  const auto policy =
+      veltrix::deadline{2s} | veltrix::retry{} | veltrix::hedge{spare, pool, timers};
+  const auto got = policy.run([](veltrix::attempt& each) { return read_from_replica(each); });
+  std::printf("%llu second copies\n", static_cast<unsigned long long>(spare.stats().hedged));
   pool.stop();
   return got && **got == "generation 41" ? 0 : 1;
 }

@@ -1,5 +1,5 @@
 // A second copy of a slow call, sent when the first takes longer than nearly all others do.
-// Use for: reads whose slowest answers decide: `deadline{2s} | retry{} | hedge{spare, pool, timers}`.
+// Use for: reads whose slowest answers decide: `deadline{1s} | retry{} | hedge{spare, pool, clock}`
 // Not for: calls with effects, and services that are overloaded: see retry_budget, outlier_set.
 // Threads: a hedging may be used from any thread.
 // Progress: a short lock around the race of two copies; run() blocks, co_await does not.
@@ -216,17 +216,14 @@ class hedged_race
   hedged_race& operator=(const hedged_race&) = delete;
 
   void start(const stop_token& token) {
-    const duration delay = begin(token);
-    post(1);
+    const duration delay = begin(token, 2);
     arm(delay);
+    hand_over(1);
   }
   /// The same from a task of an executor, in which the first copy runs.
   void start_here(const stop_token& token) {
-    arm(begin(token));
-    {
-      const lock_guard lock(mutex_);
-      ++running_;
-    }
+    const duration delay = begin(token, 1);
+    arm(delay);
     perform(1);
   }
 
@@ -275,8 +272,9 @@ class hedged_race
     bool ran_ = false;
   };
 
-  /// Result: how long to wait for the first copy.
-  duration begin(const stop_token& token) {
+  /// The first copy, of `parts`, counts before a second one can. Result: how long to wait for it.
+  duration begin(const stop_token& token, std::uint32_t parts) {
+    static_cast<void>(count_in(parts));
     if (token.stop_possible()) on_stop_.emplace(token, stop_both{this->weak_from_this()});
     started_ = timers_.now();
     return shared_.begin();
@@ -294,17 +292,18 @@ class hedged_race
       const lock_guard lock(mutex_);
       if (decided_) return;
     }
-    if (shared_.try_hedge()) post(2);
+    if (shared_.try_hedge() && count_in(2)) hand_over(2);
+  }
+  /// Result: false when it is decided already.
+  [[nodiscard]] bool count_in(std::uint32_t parts) noexcept {
+    const lock_guard lock(mutex_);
+    running_ += parts;
+    return !decided_;
   }
 
-  /// The turn counts as running, and so does the hand-over: a refusal ends nothing before it is
-  /// known why.
-  void post(std::uint32_t index) {
-    {
-      const lock_guard lock(mutex_);
-      if (decided_) return;
-      running_ += 2;
-    }
+  /// Two parts: the turn counts as running, and so does the hand-over. A refusal ends nothing
+  /// before it is known why.
+  void hand_over(std::uint32_t index) {
     post_result taken{post_status::full, "there is no memory for the task"};
     VELTRIX_TRY {
       taken = where_.try_post(task(turn(this->shared_from_this(), index)));
@@ -454,18 +453,17 @@ class hedge {
 
   // What the engine asks.
 
-  template <class Function, class Judge>
-  [[nodiscard]] auto run(const stop_token& token, Function function, Judge judge) const {
+  template <class Judge, class Function>
+  [[nodiscard]] auto run(const stop_token& token, Judge judge, Function function) const {
     using result = std::invoke_result_t<Function&, const hedged_copy&>;
     const auto answer = std::make_shared<detail::awaited_answer<result>>();
-    prepare(std::move(function), std::move(judge), [answer](hedged_answer<result> told) {
-      answer->come(std::move(told));
-    })->start(token);
+    const auto come = [answer](hedged_answer<result> told) { answer->come(std::move(told)); };
+    prepare(std::move(judge), std::move(function), come)->start(token);
     return answer->wait();
   }
-  template <class Function, class Judge, class Done>
-  [[nodiscard]] auto prepare(Function function, Judge judge, Done done) const {
-    return std::make_shared<detail::hedged_race<Executor, Timers, Function, Judge, Done>>(
+  template <class Judge, class Function, class Handler>
+  [[nodiscard]] auto prepare(Judge judge, Function function, Handler done) const {
+    return std::make_shared<detail::hedged_race<Executor, Timers, Function, Judge, Handler>>(
         *where_, *timers_, *shared_, std::move(function), std::move(judge), std::move(done));
   }
 
@@ -479,13 +477,13 @@ template <executor Executor, timer_source Timers, class Function, class Handler>
 void hedging::run_on(Executor& where, Timers& timers, const stop_token& token, Function function,
                      Handler done) {
   hedge(*this, where, timers)
-      .prepare(std::move(function), detail::told_by_result(), std::move(done))
+      .prepare(detail::told_by_result(), std::move(function), std::move(done))
       ->start(token);
 }
 
 template <executor Executor, timer_source Timers, class Function>
 auto hedging::run(Executor& where, Timers& timers, const stop_token& token, Function function) {
-  return hedge(*this, where, timers).run(token, std::move(function), detail::told_by_result());
+  return hedge(*this, where, timers).run(token, detail::told_by_result(), std::move(function));
 }
 
 #if defined(__cpp_impl_coroutine)

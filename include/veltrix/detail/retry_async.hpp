@@ -202,15 +202,15 @@ class retry_call
     const std::shared_ptr<retry_call> kept = this->shared_from_this();
     const auto prepare = [&] {
       const auto layer = source_.read([](const auto& rules) { return rules.hedge_layer(); });
-      return layer.prepare(
-          [kept, whole = copied_attempt(chain_.making())](const auto& copy) {
-            return whole.call(kept->function_, copy);
-          },
-          [kept](const result& got) { return judged_by(kept->source_, got); },
-          [kept](auto answer) {
-            kept->go_on(kept->guarded(
-                [&] { return kept->chain_.take(std::move(answer), kept->told_); }));
-          });
+      return layer.prepare([kept](const result& got) { return judged_by(kept->source_, got); },
+                           [kept, whole = copied_attempt(chain_.making())](const auto& copy) {
+                             return whole.call(kept->function_, copy);
+                           },
+                           [kept](auto answer) {
+                             kept->go_on(kept->guarded([&] {
+                               return kept->chain_.take(std::move(answer), kept->told_);
+                             }));
+                           });
     };
     decltype(prepare()) race;
     const retry_step step = guarded([&] {

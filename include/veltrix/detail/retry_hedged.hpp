@@ -56,7 +56,7 @@ template <class Source, class Function, class Chain, class R>
   const copied_attempt whole(chain.making());
   auto copies = [function, whole](const auto& copy) mutable { return whole.call(function, copy); };
   auto judge = [source](const R& result) { return judged_by(source, result); };
-  return chain.take(layer.run(token, std::move(copies), std::move(judge)), told);
+  return chain.take(layer.run(token, std::move(judge), std::move(copies)), told);
 }
 
 }  // namespace detail

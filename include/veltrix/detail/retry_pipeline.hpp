@@ -362,9 +362,10 @@ class pipeline : public policy_forms<pipeline<Layers...>> {
   /// exception is judged.
   template <class Clock>
   static constexpr bool quick =
-      !catches && !hedged && (detail::quick_layer<Layers, typename detail::permit_of<Layers>::type,
-                                       detail::lazy_time<Clock>> &&
-                   ...);
+      !catches && !hedged &&
+      (detail::quick_layer<Layers, typename detail::permit_of<Layers>::type,
+                           detail::lazy_time<Clock>> &&
+       ...);
 
   // What the engine asks.
 
