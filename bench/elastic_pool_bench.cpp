@@ -9,6 +9,7 @@
 
 #include "harness.hpp"
 #include "peers/pool_peers.hpp"
+#include "pool_moments.hpp"
 
 namespace {
 
@@ -337,5 +338,15 @@ int main(int argc, char** argv) {
   fork_join(table);
   loops(table);
   crowd(table);
+  idle_start<elastic>(table, workers);
+  resizes(table, false);
+  resizes(table, true);
+  if (table.chosen().wants("allocations per task")) {
+    allocations_of<plain_pool>(table, "mutex + deque", workers);
+#if defined(VELTRIX_BENCH_ASIO)
+    allocations_of<asio_pool>(table, "Boost.Asio", workers);
+#endif
+    allocations_of<elastic>(table, "elastic_pool", workers);
+  }
   return table.finish();
 }
