@@ -182,7 +182,10 @@ TEST_CASE("parallel_invoke in a hook or an exception handler deadlocks nobody") 
                                 if (index != 0) both();
                               }});
     inside = &pool;
-    REQUIRE(pool.resize_to(2));
+    {
+      const held_workers held(pool, 1);  // nobody is free to do what the hook asks for
+      REQUIRE(pool.resize_to(2));
+    }
     CHECK(ran.load() == 2);
     pool.submit([&] { pool.parallel_invoke(nothing, nothing); }).get();
     REQUIRE(pool.post([] { throw std::runtime_error("to the handler"); }));
