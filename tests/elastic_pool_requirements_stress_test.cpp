@@ -1,6 +1,6 @@
 // elastic_pool and keyed_executor against the library halves of R01, R02, R04, R05, R06, R08, R23,
-// R35, R68, R69 and R78. VELTRIX_POOL_SCALE multiplies the work of the larger ones: 250 asks for
-// 10^6 resizes beside 5 x 10^7 tasks.
+// R35, R59, R68, R69 and R78. VELTRIX_POOL_SCALE multiplies the work of the larger ones: 250 asks
+// for 10^6 resizes beside 5 x 10^7 tasks.
 // Invariant: what runs is what was asked, and no task is lost, doubled or overtaken on the way.
 // SPDX-License-Identifier: BSL-1.0
 #include <algorithm>
@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <latch>
+#include <memory>
 #include <random>
 #include <span>
 #include <stdexcept>
@@ -22,6 +24,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/hand_executor.hpp"
 #include "support/pool.hpp"
 #include "support/random.hpp"
 #include "support/scale.hpp"
@@ -337,6 +340,188 @@ TEST_CASE("keyed_executor R68: no key is reordered while 64 workers become 512 a
   resizes.join();
   CHECK(inversions == 0);
   CHECK(handled == submitted);
+}
+
+namespace {
+
+/// Four instances, each with a pool of its own, and keys that one of them owns at a time.
+class four_instances {
+ public:
+  static constexpr std::size_t instances = 4;
+  static constexpr std::size_t keys = 64;
+  static constexpr std::size_t window = 32;  // events with an instance at a time
+
+  four_instances() {
+    for (std::size_t which = 0; which < instances; ++which)
+      all_.push_back(std::make_unique<instance>(*this));
+  }
+
+  /// Each of the instances from `first` on gets `count` events from a source of its own.
+  void feed(std::size_t first, std::size_t count) {
+    std::vector<std::thread> sources;
+    for (std::size_t which = first; which < instances; ++which) {
+      sources.emplace_back([this, which, count] {
+        std::vector<std::size_t> own;
+        for (std::size_t key = 0; key < keys; ++key) {
+          if (owner_[key] == which) own.push_back(key);
+        }
+        for (std::size_t i = 0; i < count; ++i)
+          send(own[i % own.size()]);
+      });
+    }
+    for (std::thread& each : sources)
+      each.join();
+  }
+  void send(std::size_t key) {
+    instance& to = *all_[owner_[key]];
+    if (!to.lanes.submit_wait(key, {key, sent_[key]++})) ++refused_;
+    ++to.sent;
+  }
+  void wait_idle(std::size_t first) {
+    for (std::size_t which = first; which < instances; ++which)
+      REQUIRE(all_[which]->lanes.wait_idle());
+  }
+  /// The keys of instance 0 go to the others.
+  void hand_over() {
+    for (std::size_t key = 0; key < keys; ++key) {
+      if (owner_[key] == 0) owner_[key] = 1 + key / instances % (instances - 1);
+    }
+  }
+
+  bool drain_first() { return static_cast<bool>(all_[0]->lanes.drain()); }
+  bool lost_nothing(std::size_t first, std::size_t last) const {
+    bool none = true;
+    for (std::size_t which = first; which < last; ++which)
+      none = none && all_[which]->handled == all_[which]->sent;
+    return none;
+  }
+  std::uint64_t inversions() const { return inversions_; }
+  std::uint64_t refused() const { return refused_; }
+
+  std::latch held{1};      // the event of key 0 that `holds` is with its handler
+  std::latch released{1};  // and may end
+  std::atomic<bool> holds{false};
+
+ private:
+  struct event {
+    std::size_t key;
+    std::uint64_t sequence;
+  };
+  struct instance {
+    explicit instance(four_instances& of)
+        : lanes(pool, {.max_items = window, .max_bytes = no_byte_limit, .batch_max = 1},
+                [this, &of](std::size_t, std::span<event> batch) { of.handle(*this, batch[0]); }) {}
+    elastic_pool pool{2, {.thread_name = "vx-r59"}};
+    std::atomic<std::uint64_t> handled{0};
+    std::uint64_t sent = 0;  // written by its source
+    keyed_executor<event, elastic_pool&> lanes;
+  };
+
+  void handle(instance& here, const event& told) {
+    if (told.key == 0 && holds.exchange(false)) {
+      held.count_down();
+      released.wait();
+    }
+    if (next_[told.key]++ != told.sequence) ++inversions_;
+    here.handled.fetch_add(1);
+  }
+
+  std::vector<std::size_t> owner_ = [] {
+    std::vector<std::size_t> made;
+    for (std::size_t key = 0; key < keys; ++key)
+      made.push_back(key % instances);
+    return made;
+  }();
+  std::vector<std::uint64_t> sent_ = std::vector<std::uint64_t>(keys);
+  std::vector<std::uint64_t> next_ = std::vector<std::uint64_t>(keys);
+  std::atomic<std::uint64_t> inversions_{0};
+  std::atomic<std::uint64_t> refused_{0};
+  std::vector<std::unique_ptr<instance>> all_;
+};
+
+}  // namespace
+
+// By counts: the drain lasts for as long as the test wants, so whoever needed anything that it
+// holds would not come to an end.
+TEST_CASE("keyed_executor R59: draining one of four loses nothing, and holds nobody up") {
+  four_instances fleet;
+  const std::size_t events = asked(10'000);
+  fleet.feed(0, events);
+  fleet.wait_idle(0);
+
+  fleet.holds = true;
+  for (std::size_t key = 0; key < four_instances::keys; key += four_instances::instances)
+    fleet.send(key);  // in flight at instance 0, the first of them for as long as the test wants
+  fleet.held.wait();
+  std::atomic<bool> drained{false};
+  std::thread drain([&] { drained = fleet.drain_first(); });
+  fleet.feed(1, events);
+  fleet.wait_idle(1);
+  CHECK(fleet.lost_nothing(1, 4));
+  CHECK_FALSE(drained);  // all that time it was under way
+  fleet.released.count_down();
+  drain.join();
+  CHECK(drained);
+  CHECK(fleet.lost_nothing(0, 1));  // all that was with it is handled, and may be committed
+
+  fleet.hand_over();
+  fleet.feed(1, events);
+  fleet.wait_idle(1);
+  CHECK(fleet.lost_nothing(0, 4));
+  CHECK(fleet.inversions() == 0);
+  CHECK(fleet.refused() == 0);
+}
+
+namespace {
+
+/// The turns that each event of three instances waited, beside a fourth with events in flight that
+/// gets no turn, and is being drained or is not.
+std::vector<std::uint64_t> turns_beside(bool drains) {
+  constexpr std::size_t instances = 4;
+  using lanes = keyed_executor<std::uint64_t, veltrix_test::hand_executor&>;
+  veltrix_test::hand_executor turns[instances];
+  std::uint64_t now = 0;
+  std::vector<std::uint64_t> waited;
+  std::vector<std::unique_ptr<lanes>> all;
+  for (veltrix_test::hand_executor& each : turns) {
+    all.push_back(std::make_unique<lanes>(
+        each,
+        keyed_options{
+            .max_items = 1'000, .max_bytes = no_byte_limit, .batch_max = 1, .run_budget = 0ns},
+        [&](std::size_t, std::span<std::uint64_t> sent) { waited.push_back(now - sent[0]); }));
+  }
+  for (std::unique_ptr<lanes>& each : all) {
+    for (std::uint64_t i = 0; i < 60; ++i)  // a run without work would look on for a while
+      REQUIRE(each->submit(i % 16, 0));
+  }
+  bool drained = false;
+  std::thread drain([&] { drained = drains && all[0]->drain(); });
+  while (drains && !all[0]->closed())
+    std::this_thread::yield();
+  random_source random(59);
+  for (; now < 300; ++now) {
+    for (std::size_t which = 1; which < instances; ++which) {
+      for (std::uint64_t come = random.below(5); come > 0; --come)
+        REQUIRE(all[which]->submit(random.below(16), std::uint64_t{now}));
+      turns[which].run_one();
+      turns[which].run_one();
+    }
+  }
+  for (veltrix_test::hand_executor& each : turns)
+    each.run_all();
+  drain.join();
+  CHECK(drained == drains);
+  return waited;
+}
+
+}  // namespace
+
+// Time in turns of an executor, which no machine disturbs: the slowest hundredth is the same.
+TEST_CASE("keyed_executor R59: beside a drain the others' events wait as many turns as ever") {
+  const std::vector<std::uint64_t> alone = turns_beside(false);
+  CHECK(alone.size() > 300);
+  CHECK(*std::max_element(alone.begin(), alone.end()) > 1);
+  CHECK(turns_beside(true) == alone);
 }
 
 namespace {
