@@ -109,8 +109,8 @@ TEST_CASE("elastic_pool model: a post is seen though a group's wait looks under 
             "taken");
     require(pool.drain(), "they met");
   };
-  check_searched("elastic_pool group beside a post, bound 1", explore(to(1, 150'000), body),
-                 150'000);
+  check_searched("elastic_pool group beside a post, bound 2", explore(to(2, 300'000), body),
+                 300'000);
 }
 
 TEST_CASE("elastic_pool model: calls of a parallel_invoke that meet get two workers") {
