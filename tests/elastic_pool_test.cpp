@@ -520,6 +520,23 @@ TEST_CASE("elastic_pool leaves a parallel_for to the caller that lacks memory to
   }
 }
 
+TEST_CASE("elastic_pool tells of each exception of a parallel_for that its caller does alone") {
+  std::atomic<int> told{0};
+  elastic_pool pool(1, {.on_exception = [&](const std::exception_ptr&) { told.fetch_add(1); }});
+  veltrix_test::allocations_left = 0;
+  int first = -1;
+  try {
+    pool.parallel_for(0, 50, [](int i) {
+      if (i % 10 == 3) throw i;  // needs no operator new
+    });
+  } catch (int thrown) {
+    first = thrown;
+  }
+  veltrix_test::allocations_left = -1;
+  CHECK(first == 3);
+  CHECK(told.load() == 4);
+}
+
 TEST_CASE("elastic_pool nests parallel_for inside its own workers") {
   elastic_pool pool(2);
   std::atomic<int> leaves{0};
