@@ -139,47 +139,24 @@ class shared_words {
   [[no_unique_address]] std::array<sync::atomic<std::uint64_t>, count> words_{};
 };
 
-/// A value of up to a word: one store replaces it.
-template <class Value, bool InOneStore = (sizeof(Value) <= 8)>
-class value_in_place {
- public:
-  /// Where a shard's writer leaves a value for those who meet it half written: none is.
-  struct transit {};
-
-  template <class... Arguments>
-    requires std::constructible_from<Value, Arguments...>
-  value_in_place(Arguments&&... arguments)  // as implicit as std::pair wants its member
-      noexcept(std::is_nothrow_constructible_v<Value, Arguments...>) {
-    init(Value(std::forward<Arguments>(arguments)...));
-  }
-  value_in_place(const value_in_place&) = delete;
-  value_in_place& operator=(const value_in_place&) = delete;
-
-  /// Before it is in a table.
-  void init(const Value& first) noexcept { words_.init(first); }
-
-  [[gnu::always_inline]] void get(copied_value<Value>& into, const transit&) const noexcept {
-    words_.read(into);
-  }
-  void set(const Value& next, transit&) noexcept { words_.write(next); }
-
- private:
-  shared_words<Value> words_;
-};
-
-/// A value of several words. Its writer first leaves it in its shard's transit, so that whoever
-/// meets it half written reads it there, and nobody waits for a writer that lost its processor.
+/// A value in a node. Up to a word, one store replaces it. One of several words its writer leaves
+/// in its shard's transit first, so that whoever meets it half written reads it there, and nobody
+/// waits for a writer that lost its processor.
 ///
 /// I1: stage_ is even while the words are whole, odd while they are being written: then the value
 ///     is the one in transit. It only grows.
 /// I2: what is in transit is written only while no stage of its shard is odd. So a stage that is
 ///     unchanged after the words were read, in either place, says that they belong together.
 template <class Value>
-class value_in_place<Value, false> {
- public:
-  struct alignas(sync::repeatable ? alignof(shared_words<Value>) : cache_line) transit {
+class value_in_place {
+  static constexpr bool in_one_store = sizeof(Value) <= sizeof(std::uint64_t);
+  struct nothing {};
+  struct alignas(sync::repeatable ? alignof(shared_words<Value>) : cache_line) room {
     shared_words<Value> words;
   };
+
+ public:
+  using transit = std::conditional_t<in_one_store, nothing, room>;
 
   template <class... Arguments>
     requires std::constructible_from<Value, Arguments...>
@@ -193,32 +170,43 @@ class value_in_place<Value, false> {
   /// Before it is in a table.
   void init(const Value& first) noexcept { words_.init(first); }
 
-  /// Lock-free: again only if the value was replaced meanwhile.
-  [[gnu::always_inline]] void get(copied_value<Value>& into, const transit& beside) const noexcept {
-    for (;;) {
-      // (3) acquire-load; pairs with release-store (4), release-store (5). Sees: the value in
-      // transit, or the words.
-      const std::uint64_t stage = stage_.load(sync::acquire);
-      const shared_words<Value>& whole = stage % 2 == 0 ? words_ : beside.words;
-      whole.read(into);
-      // relaxed: after the acquire-loads of the words, see I2
-      if (stage_.load(sync::relaxed) == stage) [[likely]]
-        return;
+  /// Lock-free: again only if a value of several words was replaced meanwhile.
+  [[gnu::always_inline]] void get(copied_value<Value>& into,
+                                  [[maybe_unused]] const transit& beside) const noexcept {
+    if constexpr (in_one_store) {
+      words_.read(into);
+    } else {
+      for (;;) {
+        // (3) acquire-load; pairs with release-store (4), release-store (5). Sees: the value in
+        // transit, or the words.
+        const std::uint64_t stage = stage_.load(sync::acquire);
+        const shared_words<Value>& whole = stage % 2 == 0 ? words_ : beside.words;
+        whole.read(into);
+        // relaxed: after the acquire-loads of the words, see I2
+        if (stage_.load(sync::relaxed) == stage) [[likely]]
+          return;
+      }
     }
   }
-  void set(const Value& next, transit& beside) noexcept {
-    const std::uint64_t stage = stage_.load(sync::relaxed);  // relaxed: the writer's own
-    beside.words.write(next);
-    // (4) release-store; pairs with acquire-load (3). Publishes: the value in transit. From here on
-    // it is the entry's.
-    stage_.store(stage + 1, sync::release);
-    words_.write(next);
-    // (5) release-store; pairs with acquire-load (3). Publishes: the words.
-    stage_.store(stage + 2, sync::release);
+  /// By one at a time, with the shard's lock. Wait-free.
+  void set(const Value& next, [[maybe_unused]] transit& beside) noexcept {
+    if constexpr (in_one_store) {
+      words_.write(next);
+    } else {
+      const std::uint64_t stage = stage_.load(sync::relaxed);  // relaxed: the writer's own
+      beside.words.write(next);
+      // (4) release-store; pairs with acquire-load (3). Publishes: the value in transit. From here
+      // on it is the entry's.
+      stage_.store(stage + 1, sync::release);
+      words_.write(next);
+      // (5) release-store; pairs with acquire-load (3). Publishes: the words.
+      stage_.store(stage + 2, sync::release);
+    }
   }
 
  private:
-  sync::atomic<std::uint64_t> stage_{0};
+  [[no_unique_address]] std::conditional_t<in_one_store, nothing, sync::atomic<std::uint64_t>>
+      stage_{};
   shared_words<Value> words_;
 };
 
