@@ -9,35 +9,15 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "allocations.hpp"
 #include "harness.hpp"
 #include "peers/pool_peers.hpp"
 #include "veltrix/elastic_pool.hpp"
-
-namespace veltrix_bench {
-
-inline thread_local std::uint64_t allocations = 0;  // by this thread: cheap, so nobody is slowed
-
-}  // namespace veltrix_bench
-
-// Not inlined: g++ 12 would take malloc() and delete for a mismatched pair.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++veltrix_bench::allocations;
-  if (void* const got = std::malloc(bytes == 0 ? 1 : bytes)) return got;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* at) noexcept {
-  std::free(at);
-}
-[[gnu::noinline]] void operator delete(void* at, std::size_t) noexcept {
-  std::free(at);
-}
 
 namespace veltrix_bench {
 

@@ -20,26 +20,8 @@
 #include <utility>
 #include <vector>
 
+#include "allocations.hpp"
 #include "harness.hpp"
-
-namespace {
-
-thread_local std::uint64_t allocations = 0;
-
-}  // namespace
-
-// Not inlined: g++ 12 would take malloc() and delete for a mismatched pair.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* const got = std::malloc(bytes == 0 ? 1 : bytes)) return got;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* at) noexcept {
-  std::free(at);
-}
-[[gnu::noinline]] void operator delete(void* at, std::size_t) noexcept {
-  std::free(at);
-}
 
 namespace {
 
@@ -167,13 +149,13 @@ void count(bench& table) {
   circuit_breaker breaker;
   retry_budget tokens;
   const auto policy = until_stopped{} | retry{} | guard{breaker} | budget{tokens};
-  const std::uint64_t before = allocations;
+  const std::uint64_t before = veltrix_bench::allocations;
   for (std::uint64_t i = 0; i < 1000; ++i)
     keep(policy.run(where, [i] { return answer(i); }));
   const char* const calls = "1000 calls that succeed";
   const char* const name = "retry | guard | budget";
   table.record(std::string(calls) + ", allocations", 1, name, "count",
-               {static_cast<double>(allocations - before)});
+               {static_cast<double>(veltrix_bench::allocations - before)});
   table.record(std::string(calls) + ", clock reads", 1, name, "count",
                {static_cast<double>(clock.readings)});
   table.record(std::string(calls) + ", shared writes", 1, name, "count", {shared_writes()});

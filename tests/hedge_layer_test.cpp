@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/coroutines.hpp"
 #include "support/hand_executor.hpp"
 #include "veltrix/detail/task.hpp"
 #include "veltrix/elastic_pool.hpp"
@@ -317,15 +318,7 @@ TEST_CASE("hedge layer lets an exception of the completion reach the executor, o
 #if defined(__cpp_impl_coroutine)
 namespace {
 
-struct fire_and_forget {
-  struct promise_type {
-    fire_and_forget get_return_object() { return {}; }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_never final_suspend() noexcept { return {}; }
-    void return_void() {}
-    void unhandled_exception() { std::terminate(); }
-  };
-};
+using veltrix_test::fire_and_forget;
 
 struct awaiting {
   setting& on;

@@ -14,12 +14,9 @@
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/coroutines.hpp"
 #include "support/hand_executor.hpp"
 #include "veltrix/retry.hpp"
-
-#if defined(__cpp_impl_coroutine)
-#include <coroutine>
-#endif
 
 using namespace std::chrono_literals;
 using namespace veltrix;
@@ -427,15 +424,7 @@ TEST_CASE("retry_async run_on works with real timers, and its queue may end unde
 #if defined(__cpp_impl_coroutine)
 namespace {
 
-struct fire_and_forget {
-  struct promise_type {
-    fire_and_forget get_return_object() { return {}; }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_never final_suspend() noexcept { return {}; }
-    void return_void() {}
-    void unhandled_exception() { std::terminate(); }
-  };
-};
+using veltrix_test::fire_and_forget;
 
 struct waiting_call {
   virtual_clock& clock;

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <stdexcept>
 
+#include "model/meeting.hpp"
 #include "model/support.hpp"
 #include "veltrix/detail/branches.hpp"
 
@@ -41,24 +42,6 @@ struct crew {
   void steal(int me, int from) {
     if (branch* const stolen = of[from].steal()) of[me].run_stolen(*stolen, of[from]);
   }
-};
-
-/// Everybody who arrives waits for the others.
-class meeting {
- public:
-  explicit meeting(int people) : missing_(people) {}
-  void arrive() {
-    unique_lock<mutex> lock(mutex_);
-    missing_ = missing_.read() - 1;
-    changed_.notify_all();
-    while (missing_.read() > 0)
-      changed_.wait(lock);
-  }
-
- private:
-  mutex mutex_;
-  condition_variable changed_;
-  var<int> missing_;
 };
 
 exploration to(int preemptions, unsigned stale = 0) {

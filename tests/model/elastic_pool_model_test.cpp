@@ -7,6 +7,7 @@
 #include <exception>
 #include <stdexcept>
 
+#include "model/meeting.hpp"
 #include "model/support.hpp"
 #include "veltrix/elastic_pool.hpp"
 
@@ -20,24 +21,6 @@ exploration to(int preemptions, std::uint64_t most = 100'000) {
   wanted.most_schedules = most;
   return wanted;
 }
-
-/// Everybody who arrives waits for the others.
-class meeting {
- public:
-  explicit meeting(int people) : missing_(people) {}
-  void arrive() {
-    unique_lock<mutex> lock(mutex_);
-    missing_ = missing_.read() - 1;
-    changed_.notify_all();
-    while (missing_ != 0)
-      changed_.wait(lock);
-  }
-
- private:
-  mutex mutex_;
-  condition_variable changed_;
-  var<int> missing_;
-};
 
 }  // namespace
 
