@@ -16,12 +16,19 @@
 
 using veltrix::detail::injection_ring;
 using veltrix::detail::ring_answer;
+using veltrix::detail::stand_off;
 
 namespace {
 
 struct number {
   std::size_t value = 0;
 };
+
+template <class Value>
+bool pop(injection_ring<Value>& ring, Value& taken) {
+  stand_off away;
+  return ring.pop(taken, away);
+}
 
 }  // namespace
 
@@ -38,14 +45,14 @@ TEST_CASE("injection_ring gives back what it took, in order, through many rounds
       REQUIRE(ring.size() == capacity);
       REQUIRE(pushed - popped == capacity);  // a refusal is exact, whatever the capacity
       for (std::size_t i = 0; i < 1 + round % capacity; ++i) {
-        REQUIRE(ring.pop(got));
+        REQUIRE(pop(ring, got));
         REQUIRE(got.value == popped++);
       }
     }
     CHECK(ring.pushed() == pushed);
     CHECK(ring.ready() == (popped != pushed));
     CHECK(ring.claimed() == (popped != pushed));
-    while (ring.pop(got))
+    while (pop(ring, got))
       REQUIRE(got.value == popped++);
     CHECK(popped == pushed);
     CHECK_FALSE(ring.ready());
@@ -70,10 +77,10 @@ TEST_CASE("injection_ring takes as many of several as there is room for") {
   CHECK(third.second == ring_answer::full);
   number got;
   for (std::size_t i = 0; i < 5; ++i) {
-    REQUIRE(ring.pop(got));
+    REQUIRE(pop(ring, got));
     CHECK(got.value == i);
   }
-  CHECK_FALSE(ring.pop(got));
+  CHECK_FALSE(pop(ring, got));
 }
 
 TEST_CASE("injection_ring takes nothing once it is closed and gives what it has") {
@@ -88,8 +95,8 @@ TEST_CASE("injection_ring takes nothing once it is closed and gives what it has"
   CHECK(ring.push_some(&one, 1).second == ring_answer::closed);
   CHECK(ring.pushed() == 1);
   number got;
-  CHECK(ring.pop(got));
-  CHECK_FALSE(ring.pop(got));
+  CHECK(pop(ring, got));
+  CHECK_FALSE(pop(ring, got));
 }
 
 TEST_CASE("injection_ring leaves a refused value alone and ends those it holds") {
@@ -145,7 +152,7 @@ TEST_CASE("injection_ring stress: every value comes out once, those of one pushe
         std::vector<std::size_t> last(pushers, 0);
         while (popped.load() != pushers * each) {
           number got;
-          if (!ring.pop(got)) {
+          if (!pop(ring, got)) {
             std::this_thread::yield();
             continue;
           }

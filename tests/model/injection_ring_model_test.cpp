@@ -9,6 +9,7 @@ namespace {
 using namespace veltrix_model;
 using veltrix::detail::injection_ring;
 using veltrix::detail::ring_answer;
+using veltrix::detail::stand_off;
 
 /// Plain data: a move beside another, or a read of what is not there yet, is a race.
 struct parcel {
@@ -38,7 +39,8 @@ TEST_CASE("injection_ring model: two push and two pop, through two rounds of one
                     };
                     const auto pop = [&] {
                       parcel got;
-                      if (ring.pop(got)) sum.fetch_add(got.inside, std::memory_order_relaxed);
+                      stand_off away;
+                      if (ring.pop(got, away)) sum.fetch_add(got.inside, std::memory_order_relaxed);
                     };
                     together([&] { push(1); }, [&] { push(10); }, pop, pop);
                     pop();
@@ -64,7 +66,8 @@ TEST_CASE("injection_ring model: what one pushes comes out in order beside anoth
                           int last = 0;
                           for (int i = 0; i < 3; ++i) {
                             parcel got;
-                            if (!ring.pop(got) || got.inside == 10) continue;
+                            stand_off away;
+                            if (!ring.pop(got, away) || got.inside == 10) continue;
                             require(got.inside == last + 1, "in order");
                             last = got.inside;
                           }
@@ -86,7 +89,8 @@ TEST_CASE("injection_ring model: what is taken beside a close is there for who l
                           ring.close();
                           while (ring.claimed()) {
                             parcel found;
-                            if (ring.pop(found)) got = found.inside;
+                            stand_off away;
+                            if (ring.pop(found, away)) got = found.inside;
                             yield();
                           }
                         });

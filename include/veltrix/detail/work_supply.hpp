@@ -42,6 +42,7 @@ struct worker_share {
   std::size_t victim = 0;                                     // the worker's; where it looks first
   std::uint32_t turn = 0;                                     // the worker's; tasks taken
   patience looks_on;                                          // the worker's; before it sleeps
+  stand_off away;                                             // the worker's; from the ring's head
   bool searching = false;                                     // the worker's
   bool marked = false;                                        // the worker's; its bit in marks_
   idle_workers::seat seat;
@@ -165,7 +166,7 @@ class work_supply {
       if (oldest != nullptr || value) return oldest;
     }
     if (task_node* const newest = mine.own.pop()) return newest;
-    if (ring_.pop(value)) return nullptr;
+    if (ring_.pop(value, mine.away)) return nullptr;
     if (task_node* const spilled = take_spilled()) return spilled;
     return mine.searching ? steal(mine) : nullptr;
   }
@@ -277,7 +278,7 @@ class work_supply {
   }
 
   [[gnu::noinline]] task_node* take_oldest(worker_share& mine, task& value) noexcept {
-    if (ring_.pop(value)) return nullptr;
+    if (ring_.pop(value, mine.away)) return nullptr;
     if (task_node* const spilled = take_spilled()) return spilled;
     return mine.own.empty() ? nullptr : mine.own.steal();
   }
