@@ -10,6 +10,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "sync.hpp"
@@ -21,8 +22,9 @@ namespace detail {
 /// Turns that are left.
 class patience {
  public:
-  void renew() noexcept { left_ = turns; }
-  void end() noexcept { left_ = 0; }
+  /// @param nth  which of those that look on it is: the first is as quick as can be, a second one
+  ///             at hand leaves the processor to whoever wants it, more are not needed
+  void renew(std::size_t nth = 1) noexcept { left_ = nth == 1 ? turns : nth == 2 ? yields : 0; }
 
   /// Waits a little: first as short as can be, then letting others run who want the processor.
   /// @return false: none is left, and it did not wait
@@ -33,8 +35,8 @@ class patience {
   }
 
  private:
-  static constexpr std::uint32_t turns = sync::repeatable ? 1 : 96;
-  static constexpr std::uint32_t yields = sync::repeatable ? 1 : 64;  // the last of them
+  static constexpr std::uint32_t yields = sync::repeatable ? 0 : 64;  // the last turns
+  static constexpr std::uint32_t turns = sync::repeatable ? 1 : 32 + yields;
 
   std::uint32_t left_ = turns;
 };

@@ -250,8 +250,7 @@ class pool_core {
   bool rest(worker_share& mine) noexcept {
     if (!mine.searching) {
       mine.searching = true;
-      mine.looks_on.renew();
-      if (idle_.begin_search() > most_looking_on) mine.looks_on.end();
+      mine.looks_on.renew(idle_.begin_search());
       supply_.unmark(mine);
       sync::full_fence();  // with the one in drain_watch::wait()
       drained_.look();
@@ -550,8 +549,6 @@ class pool_core {
     idle_.call(options_.max_workers);
     changed_.notify_all();
   }
-
-  static constexpr std::size_t most_looking_on = 1;  // it calls the next when it finds work
 
   // What workers are told between tasks.
   static constexpr unsigned too_many = 1;      // more run than are kept
