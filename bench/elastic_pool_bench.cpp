@@ -43,8 +43,9 @@ void await(const counter& done, std::uint64_t wanted) {
 
 /// Counts tasks that end, and wakes who sleeps until the last one has. One that looks on instead
 /// takes a processor from the workers or not, as the scheduler places it: by that alone the same
-/// pool ran twice as fast in one run as in another.
-class finish {
+/// pool ran twice as fast in one run as in another. On a line of its own: who reads what stands
+/// beside it must not wait for those who count.
+class alignas(64) finish {
  public:
   explicit finish(std::uint64_t wanted) : left_(wanted) {}
   void one() {
@@ -90,6 +91,20 @@ void working(Pool& pool, std::uint64_t operations, std::uint64_t turns) {
     });
   }
   all.wait();
+}
+
+/// The same work without a pool, by as many threads: what no pool can be faster than.
+void bare_work(std::uint64_t operations, std::uint64_t turns) {
+  const auto part = [=](std::uint64_t count) {
+    for (std::uint64_t i = 0; i < count; ++i)
+      spin(turns);
+  };
+  std::vector<std::thread> others;
+  for (unsigned i = 1; i < workers; ++i)
+    others.emplace_back(part, operations / workers);
+  part(operations - (workers - 1) * (operations / workers));
+  for (std::thread& each : others)
+    each.join();
 }
 
 /// A task that posts two, and so on: 2^(depth + 1) - 1 tasks.
@@ -156,6 +171,15 @@ template <class Work>
 void compare(veltrix_bench::bench& table, std::string name, unsigned threads,
              std::uint64_t operations, Work work) {
   workload one{std::move(name), threads, sides(work)};
+  one.operations = operations;
+  table.run({one});
+}
+
+void work_of(veltrix_bench::bench& table, std::string name, std::uint64_t operations,
+             std::uint64_t turns) {
+  workload one{std::move(name), 1,
+               sides([turns](auto& pool, std::uint64_t n) { working(pool, n, turns); })};
+  one.sides.push_back({"no pool", [turns](unsigned, std::uint64_t n) { bare_work(n, turns); }});
   one.operations = operations;
   table.run({one});
 }
@@ -327,10 +351,8 @@ int main(int argc, char** argv) {
   compare(table, "empty tasks, 8192 in flight", 1, 200'000,
           [](auto& pool, std::uint64_t n) { windowed(pool, n, 8192); });
   // Long enough that it matters little how soon the scheduler gives two new threads a core each.
-  compare(table, "1 us of work", 1, 60'000,
-          [](auto& pool, std::uint64_t n) { working(pool, n, 1000); });
-  compare(table, "10 us of work", 1, 10'000,
-          [](auto& pool, std::uint64_t n) { working(pool, n, 10000); });
+  work_of(table, "1 us of work", 60'000, 1000);
+  work_of(table, "10 us of work", 10'000, 10000);
   spawn_tree(table);
   compare(table, "burst of 1,000", 1, 100,
           [](auto& pool, std::uint64_t n) { bursts(pool, n, 1000); });
