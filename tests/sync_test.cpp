@@ -205,6 +205,44 @@ TEST_CASE("native_thread says why an absurd stack is refused, and does not run")
 }
 #endif
 
+TEST_CASE("parker keeps a call that comes first, and several are one") {
+  seam::parker here;
+  here.unpark();
+  here.unpark();
+  here.park();  // returns at once
+  std::atomic<bool> parked{false};
+  std::thread sleeper([&] {
+    here.park();
+    parked.store(true);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // sleep: it must not return
+  CHECK_FALSE(parked.load());  // the second of the two calls was not kept beside the first
+  here.unpark();
+  sleeper.join();
+  CHECK(parked.load());
+}
+
+TEST_CASE("parker stress: two threads that call each other lose no call and see what was written") {
+  const std::uint64_t rounds = veltrix_test::scale(50'000);
+  seam::parker ping, pong;
+  std::uint64_t written = 0;  // plain: each call publishes it
+  std::thread other([&] {
+    for (std::uint64_t round = 1; round <= rounds; ++round) {
+      ping.park();
+      if (written != 2 * round - 1) std::abort();
+      ++written;
+      pong.unpark();
+    }
+  });
+  for (std::uint64_t round = 1; round <= rounds; ++round) {
+    ++written;
+    ping.unpark();
+    pong.park();
+    REQUIRE(written == 2 * round);
+  }
+  other.join();
+}
+
 TEST_CASE("hardware_threads is at least one") {
   CHECK(seam::hardware_threads() >= 1);
 }

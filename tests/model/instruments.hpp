@@ -717,6 +717,29 @@ class condition_variable {
   mutex* mutex_of_[max_threads] = {};
 };
 
+/// A binary semaphore for one sleeper, made of the two above.
+class parker {
+ public:
+  void park(source_line at = source_line::here()) {
+    unique_lock<mutex> lock(mutex_, at);
+    while (!called_)
+      changed_.wait(lock, at);
+    called_ = false;
+  }
+  void unpark(source_line at = source_line::here()) {
+    {
+      const lock_guard<mutex> lock(mutex_, at);
+      called_ = true;
+    }
+    changed_.notify_one(at);
+  }
+
+ private:
+  mutex mutex_;
+  condition_variable changed_;
+  bool called_ = false;
+};
+
 inline void yield(source_line at = source_line::here()) {
   if (!the.running()) return;
   the.yielded();

@@ -132,12 +132,12 @@ class open_branches {
     // (3) acq_rel-add; pairs with acquire-load (4), acq_rel-or (5). Publishes: the level.
     const std::uintptr_t before =
         stolen.progress_.fetch_add(reinterpret_cast<std::uintptr_t>(this), sync::acq_rel);
-    if ((before & branch::asleep) != 0) forker.wake();  // it may watch this worker now
+    if ((before & branch::asleep) != 0) forker.sleeper_.unpark();  // it may watch this worker now
     stolen.run();
     // (2) acq_rel-or; pairs with acquire-load (1), acquire-load (4), acq_rel-or (5), acquire-load
     // (6). Publishes: what the call did. After it the branch is its forker's to end.
     const std::uintptr_t last = stolen.progress_.fetch_or(branch::ended, sync::acq_rel);
-    if ((last & branch::asleep) != 0) forker.wake();
+    if ((last & branch::asleep) != 0) forker.sleeper_.unpark();
   }
 
   // --- from any thread ---------------------------------------------------------------------------
@@ -177,11 +177,11 @@ class open_branches {
     const std::uintptr_t before = stolen.progress_.fetch_or(branch::asleep, sync::acq_rel);
     if ((before & branch::ended) != 0) return;
     open_branches* const thief = thief_of(before);
-    if (thief == nullptr) return sleep_until_called();
+    if (thief == nullptr) return sleeper_.park();
     const std::int64_t level = stolen.level_;
     thief->add_watcher(*this, level);
     sync::asymmetric_fence_heavy(sync::asymmetric_fence_mode());  // with the light one of who forks
-    if (!thief->deque_.begins_at_or_above(level)) sleep_until_called();
+    if (!thief->deque_.begins_at_or_above(level)) sleeper_.park();
     thief->remove_watcher(*this);
   }
 
@@ -214,29 +214,12 @@ class open_branches {
       called = *at;
       unlink(*at);
     }
-    called->wake();
+    called->sleeper_.unpark();
   }
 
   void unlink(open_branches*& link) noexcept {
     link = std::exchange(link->next_watcher_, nullptr);
     if (watchers_ == nullptr) watched_.store(false, sync::relaxed);  // relaxed: as above
-  }
-
-  // --- sleeping ----------------------------------------------------------------------------------
-
-  void sleep_until_called() noexcept {
-    sync::unique_lock<sync::mutex> lock(sleeping_);
-    while (!called_)
-      called_changed_.wait(lock);  // woken by wake(), after it wrote called_
-    called_ = false;
-  }
-
-  void wake() noexcept {
-    {
-      const sync::lock_guard<sync::mutex> lock(sleeping_);
-      called_ = true;
-    }
-    called_changed_.notify_one();
   }
 
   steal_deque<branch> deque_;
@@ -245,9 +228,7 @@ class open_branches {
   open_branches* watchers_ = nullptr;      // joiners of branches that this worker has stolen
   open_branches* next_watcher_ = nullptr;  // guarded by the thief's watching_
   std::int64_t watched_level_ = 0;         // guarded by the thief's watching_
-  sync::mutex sleeping_;                   // guards called_
-  sync::condition_variable called_changed_;
-  bool called_ = false;  // guarded by sleeping_; left over from an earlier sleep it costs a look
+  sync::parker sleeper_;                   // a call left over from an earlier sleep costs a look
 };
 
 static_assert(alignof(open_branches) > 3, "progress_ of a branch has two bits beside the address");

@@ -43,12 +43,10 @@ class idle_workers {
    private:
     friend class idle_workers;
 
-    sync::mutex mutex_;              // guards called_
-    sync::condition_variable wake_;  // called_ was written
-    bool called_ = false;            // guarded by mutex_
-    bool taken_ = false;             // guarded by the stack's mutex; it is in the stack
-    seat* below_ = nullptr;          // guarded by the stack's mutex
-    seat* above_ = nullptr;          // guarded by the stack's mutex
+    sync::parker sleeper_;
+    bool taken_ = false;     // guarded by the stack's mutex; it is in the stack
+    seat* below_ = nullptr;  // guarded by the stack's mutex
+    seat* above_ = nullptr;  // guarded by the stack's mutex
   };
 
   explicit idle_workers(sync::fence_mode mode) noexcept : mode_(mode) {}
@@ -100,12 +98,7 @@ class idle_workers {
   }
 
   /// Sleeps until it is called; searches then.
-  void wait(seat& mine) noexcept {
-    sync::unique_lock<sync::mutex> lock(mine.mutex_);
-    while (!mine.called_)
-      mine.wake_.wait(lock);  // woken by wake(), after it wrote called_
-    mine.called_ = false;
-  }
+  void wait(seat& mine) noexcept { mine.sleeper_.park(); }
 
   /// For whoever claimed by a seq_cst read-modify-write what it then filled: calls one worker if
   /// none searches.
@@ -142,7 +135,7 @@ class idle_workers {
       called = top_;
       unlink(*called);
     }
-    wake(*called);
+    called->sleeper_.unpark();
   }
 
   /// Calls up to `count` workers, whoever searches.
@@ -156,7 +149,7 @@ class idle_workers {
         unlink(*called);
         census_.fetch_add(one_searching - one_seated, sync::relaxed);  // relaxed: as above
       }
-      wake(*called);
+      called->sleeper_.unpark();
     }
   }
 
@@ -182,14 +175,6 @@ class idle_workers {
     if (top_ == &gone) top_ = gone.below_;
     gone.above_ = gone.below_ = nullptr;
     gone.taken_ = false;
-  }
-
-  static void wake(seat& called) noexcept {
-    {
-      const sync::lock_guard<sync::mutex> lock(called.mutex_);
-      called.called_ = true;
-    }
-    called.wake_.notify_one();
   }
 
   const sync::fence_mode mode_;  // how sit() and a push are ordered

@@ -27,6 +27,7 @@
 #include "config.hpp"
 
 #if defined(__linux__)
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -66,6 +67,7 @@ using veltrix_model::full_fence;
 using veltrix_model::lock_guard;
 using veltrix_model::mutex;
 using veltrix_model::native_thread;
+using veltrix_model::parker;
 using veltrix_model::per_thread;
 using veltrix_model::steady_now;
 using veltrix_model::this_thread_id;
@@ -177,6 +179,55 @@ inline void spin_pause() noexcept {
   asm volatile("yield");
 #endif
 }
+
+/// Where one thread sleeps until it is called: a binary semaphore. A call that comes first is kept,
+/// and several are one. Outlives its callers. On Linux the thread that is woken takes no lock.
+#if defined(__linux__)
+class parker {
+ public:
+  void park() noexcept {
+    // (4) acquire-exchange; pairs with release-exchange (5). Sees: what stands before the call.
+    while (called_.exchange(0, std::memory_order_acquire) == 0)
+      ::syscall(SYS_futex, word(), FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
+  }
+  void unpark() noexcept {
+    // (5) release-exchange; pairs with acquire-exchange (4). Publishes: what stands before the
+    // call.
+    if (called_.exchange(1, std::memory_order_release) == 0)
+      ::syscall(SYS_futex, word(), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t* word() noexcept {
+    return reinterpret_cast<std::uint32_t*>(&called_);
+  }
+
+  std::atomic<std::uint32_t> called_{0};
+  static_assert(sizeof called_ == sizeof(std::uint32_t) && decltype(called_)::is_always_lock_free);
+};
+#else
+class parker {
+ public:
+  void park() noexcept {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!called_)
+      changed_.wait(lock);  // woken by unpark(), after it wrote called_
+    called_ = false;
+  }
+  void unpark() noexcept {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      called_ = true;
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  std::mutex mutex_;  // guards called_
+  std::condition_variable changed_;
+  bool called_ = false;
+};
+#endif
 
 /// CPUs this process may use, at least 1.
 inline unsigned hardware_threads() noexcept {
