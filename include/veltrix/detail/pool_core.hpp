@@ -263,7 +263,7 @@ class pool_core {
     idle_.sit(mine.seat);
     if (has_reason_to_stay_up() && idle_.rise(mine.seat)) return true;
     idle_.wait(mine.seat);
-    mine.looks_on.renew();
+    mine.looks_on.renew(idle_.searching());
     return true;
   }
 
