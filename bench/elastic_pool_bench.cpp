@@ -162,6 +162,12 @@ std::vector<contender> sides(Work work) {
 #if defined(VELTRIX_BENCH_ASIO)
   all.push_back(side<veltrix_bench::asio_pool>("Boost.Asio", work));
 #endif
+#if defined(VELTRIX_BENCH_BS)
+  all.push_back(side<veltrix_bench::bs_pool>("BS::thread_pool", work));
+#endif
+#if defined(VELTRIX_BENCH_TASKFLOW)
+  all.push_back(side<veltrix_bench::taskflow_pool>("Taskflow", work));
+#endif
   all.push_back(side<elastic>("elastic_pool", work));
   return all;
 }
@@ -246,6 +252,20 @@ void run_both(Group&& group, auto first, auto second) {
   group.wait();
 }
 
+#if defined(VELTRIX_BENCH_LIBFORK)
+/// Its calls are coroutines, whose frames are the tasks.
+inline constexpr auto libfork_fibonacci = [](auto self, unsigned n) -> lf::task<std::uint64_t> {
+  veltrix_bench::keep(n);
+  if (n < 2) co_return n;
+  std::uint64_t left = 0;
+  std::uint64_t right = 0;
+  co_await lf::fork(&left, self)(n - 1);
+  co_await lf::call(&right, self)(n - 2);
+  co_await lf::join;
+  co_return left + right;
+};
+#endif
+
 void fork_join(veltrix_bench::bench& table) {
   constexpr unsigned n = 27;
   const auto times = [](std::uint64_t count, const auto& both) {
@@ -275,6 +295,19 @@ void fork_join(veltrix_bench::bench& table) {
           });
         });
       }));
+#endif
+#if defined(VELTRIX_BENCH_TASKFLOW)
+  all.push_back(side<veltrix_bench::taskflow_pool>(
+      "Taskflow", [=](veltrix_bench::taskflow_pool& pool, std::uint64_t count) {
+        pool.run(
+            [&] { times(count, [&](auto first, auto second) { pool.fork_join(first, second); }); });
+      }));
+#endif
+#if defined(VELTRIX_BENCH_LIBFORK)
+  all.push_back(side<lf::lazy_pool>("libfork", [=](lf::lazy_pool& pool, std::uint64_t count) {
+    for (std::uint64_t k = 0; k < count; ++k)
+      veltrix_bench::keep(lf::sync_wait(pool, libfork_fibonacci, n));
+  }));
 #endif
   all.push_back(side<elastic>("elastic_pool", [=](elastic& pool, std::uint64_t count) {
     times(count, [&](auto first, auto second) { pool.inside().parallel_invoke(first, second); });
@@ -367,6 +400,12 @@ int main(int argc, char** argv) {
     allocations_of<plain_pool>(table, "mutex + deque", workers);
 #if defined(VELTRIX_BENCH_ASIO)
     allocations_of<asio_pool>(table, "Boost.Asio", workers);
+#endif
+#if defined(VELTRIX_BENCH_BS)
+    allocations_of<bs_pool>(table, "BS::thread_pool", workers);
+#endif
+#if defined(VELTRIX_BENCH_TASKFLOW)
+    allocations_of<taskflow_pool>(table, "Taskflow", workers);
 #endif
     allocations_of<elastic>(table, "elastic_pool", workers);
   }

@@ -67,6 +67,7 @@ void idle_start(bench& table, unsigned workers) {
   const unsigned times = table.chosen().quick ? 10 : 500;
   idle_times plain{"mutex + deque", {}, {}}, mine{"elastic_pool", {}, {}};
   idle_times tbb{"TBB task_arena", {}, {}}, asio{"Boost.Asio", {}, {}};
+  idle_times bs{"BS::thread_pool", {}, {}}, taskflow{"Taskflow", {}, {}};
   for (unsigned round = 0; round < table.chosen().rounds; ++round) {
     table.tell("round " + std::to_string(round + 1) + ": " + of);
     plain.measure<plain_pool>(workers, times);
@@ -76,10 +77,16 @@ void idle_start(bench& table, unsigned workers) {
 #if defined(VELTRIX_BENCH_ASIO)
     asio.measure<asio_pool>(workers, times);
 #endif
+#if defined(VELTRIX_BENCH_BS)
+    bs.measure<bs_pool>(workers, times);
+#endif
+#if defined(VELTRIX_BENCH_TASKFLOW)
+    taskflow.measure<taskflow_pool>(workers, times);
+#endif
     mine.measure<Elastic>(workers, times);
   }
   table.clear();
-  for (const idle_times* each : {&plain, &tbb, &asio, &mine}) {
+  for (const idle_times* each : {&plain, &tbb, &asio, &bs, &taskflow, &mine}) {
     if (each->p50.empty()) continue;
     table.record(of + ", p50", 1, each->name, "us", each->p50);
     table.record(of + ", p99", 1, each->name, "us", each->p99);

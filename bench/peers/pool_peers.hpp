@@ -19,6 +19,15 @@
 #include <oneapi/tbb/task_arena.h>
 #include <oneapi/tbb/task_group.h>
 #endif
+#if defined(VELTRIX_BENCH_BS)
+#include <BS_thread_pool.hpp>
+#endif
+#if defined(VELTRIX_BENCH_TASKFLOW)
+#include <taskflow/taskflow.hpp>
+#endif
+#if defined(VELTRIX_BENCH_LIBFORK)
+#include <libfork.hpp>
+#endif
 #if defined(VELTRIX_BENCH_ASIO)
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -126,6 +135,49 @@ class asio_pool {
 
  private:
   boost::asio::thread_pool pool_;
+};
+#endif
+
+#if defined(VELTRIX_BENCH_BS)
+class bs_pool {
+ public:
+  explicit bs_pool(unsigned workers) : pool_(workers) {}
+
+  template <class Work>
+  void post(Work&& work) {
+    pool_.detach_task(std::forward<Work>(work));
+  }
+
+ private:
+  BS::light_thread_pool pool_;
+};
+#endif
+
+#if defined(VELTRIX_BENCH_TASKFLOW)
+class taskflow_pool {
+ public:
+  explicit taskflow_pool(unsigned workers) : executor_(workers) {}
+
+  template <class Work>
+  void post(Work&& work) {
+    executor_.silent_async(std::forward<Work>(work));
+  }
+
+  /// Runs `work` on a worker and waits for it; it may fork and join by fork_join().
+  template <class Work>
+  void run(Work&& work) {
+    executor_.async(std::forward<Work>(work)).get();
+  }
+  template <class First, class Second>
+  void fork_join(First first, Second second) {
+    tf::TaskGroup group = executor_.task_group();
+    group.silent_async(second);
+    first();
+    group.corun();
+  }
+
+ private:
+  tf::Executor executor_;
 };
 #endif
 
