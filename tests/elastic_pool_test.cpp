@@ -192,6 +192,97 @@ TEST_CASE("elastic_pool runs what a worker that retires has posted and not begun
   CHECK(ran.load() == 33);
 }
 
+namespace {
+
+/// Many tasks of an outside poster, and how many of them had run when another task began.
+class crowd {
+ public:
+  static constexpr int size = 10'000;
+
+  bool post_to(elastic_pool& pool) {
+    for (int i = 0; i < size; ++i) {
+      if (!pool.post([this] { ran_.fetch_add(1); })) return false;
+    }
+    return true;
+  }
+  /// The other task.
+  auto watched() {
+    return [this] { before_ = ran_.load(); };
+  }
+  bool watched_ran() const { return before_ >= 0; }
+  int before() const { return before_; }
+
+ private:
+  std::atomic<int> ran_{0};
+  std::atomic<int> before_{-1};
+};
+
+}  // namespace
+
+TEST_CASE(
+    "elastic_pool lets a worker's oldest task have its turn beside a queue that is never empty") {
+  crowd others;
+  std::latch posted(1);
+  elastic_pool pool(1);
+  struct reposts {
+    elastic_pool& pool;
+    const crowd& until;
+    void operator()() const {
+      if (!until.watched_ran()) static_cast<void>(pool.post(*this));
+    }
+  };
+  REQUIRE(pool.post([&] {
+    posted.wait();
+    static_cast<void>(pool.post(others.watched()));
+    static_cast<void>(pool.post(reposts{pool, others}));
+  }));
+  REQUIRE(others.post_to(pool));
+  posted.count_down();
+  REQUIRE(pool.drain());
+  CHECK(others.before() < crowd::size / 20);
+}
+
+TEST_CASE("elastic_pool runs what a retired worker left beside a queue that is never empty") {
+  crowd others;
+  std::latch posted(1);
+  std::latch stays(1);
+  std::latch leaves(1);
+  elastic_pool pool(2);
+  REQUIRE(pool.post([&] { stays.wait(); }));
+  REQUIRE(pool.post([&] {
+    static_cast<void>(pool.post(others.watched()));
+    posted.count_down();
+    leaves.wait();
+  }));
+  posted.wait();
+  REQUIRE(others.post_to(pool));
+  CHECK(pool.resize_to(1, {.deadline = steady_clock::now()}).target == 1);
+  leaves.count_down();
+  CHECK(eventually([&] { return pool.stats().running == 1; }));
+  stays.count_down();
+  REQUIRE(pool.drain());
+  CHECK(others.before() < crowd::size / 20);
+}
+
+TEST_CASE("elastic_pool runs what a blocked worker has posted beside a queue that is never empty") {
+  crowd others;
+  std::latch posted(1);
+  std::latch stays(1);
+  elastic_pool pool(2);
+  REQUIRE(pool.post([&] { stays.wait(); }));
+  REQUIRE(pool.post([&] {
+    static_cast<void>(pool.post(others.watched()));
+    posted.count_down();
+    while (!others.watched_ran())
+      std::this_thread::yield();
+  }));
+  posted.wait();
+  REQUIRE(others.post_to(pool));
+  stays.count_down();
+  REQUIRE(pool.drain());
+  CHECK(others.before() < crowd::size / 20);
+}
+
 TEST_CASE("elastic_pool takes a worker's post over the capacity instead of waiting") {
   elastic_pool pool(1, {.queue_capacity = 1});
   std::atomic<int> ran{0};

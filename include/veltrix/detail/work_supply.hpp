@@ -59,11 +59,12 @@ enum class taken_back : std::uint8_t { nothing, it, another };
 /// A worker takes its own newest task first, which it has in its cache; then the oldest of what
 /// others posted; then what was spilled; then, when it searches, the oldest of another worker, or
 /// the oldest branch of another's task: see steal_branch().
-/// Every 64th time it takes the oldest first, of what others posted and then of its own, so that
-/// tasks which post tasks keep nobody waiting for ever.
+/// Every 64th time it takes an oldest task first: of what others posted, of what was spilled, of
+/// its own, of another worker, of each in turn.
 ///
 /// I1: a task is in one place, and leaves it once.
 /// I2: marks_ has the bit of every worker whose deques hold tasks or branches.
+/// I3: no place is left for ever by a worker that takes tasks, however many the others hold.
 class work_supply {
  public:
   explicit work_supply(std::size_t capacity) : ring_(capacity), capacity_(capacity) {}
@@ -162,7 +163,7 @@ class work_supply {
   [[nodiscard]] task_node* take(worker_share& mine, task& value) noexcept {
     constexpr std::uint32_t fair = sync::repeatable ? 2 : 64;
     if (++mine.turn % fair == 0) [[unlikely]] {
-      task_node* const oldest = take_oldest(mine, value);
+      task_node* const oldest = take_oldest(mine, value, mine.turn / fair);
       if (oldest != nullptr || value) return oldest;
     }
     if (task_node* const newest = mine.own.pop()) return newest;
@@ -277,10 +278,23 @@ class work_supply {
     marks_[mine.index / 64].fetch_or(bit_of(mine), sync::release);
   }
 
-  [[gnu::noinline]] task_node* take_oldest(worker_share& mine, task& value) noexcept {
-    if (ring_.pop(value, mine.away)) return nullptr;
-    if (task_node* const spilled = take_spilled()) return spilled;
-    return mine.own.empty() ? nullptr : mine.own.steal();
+  /// Begins with another of the places each time, as none need ever be empty: see I3.
+  [[gnu::noinline]] task_node* take_oldest(worker_share& mine, task& value,
+                                           std::uint32_t first) noexcept {
+    constexpr std::uint32_t places = 4;
+    for (std::uint32_t place = first; place != first + places; ++place) {
+      task_node* oldest = nullptr;
+      switch (place % places) {
+        case 0:
+          if (ring_.pop(value, mine.away)) return nullptr;
+          break;
+        case 1: oldest = take_spilled(); break;
+        case 2: oldest = mine.own.steal(); break;
+        default: oldest = steal(mine); break;
+      }
+      if (oldest != nullptr) return oldest;
+    }
+    return nullptr;
   }
 
   void append(task_node& last) noexcept {
