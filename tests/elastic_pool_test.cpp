@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/allocations.hpp"
@@ -1198,6 +1199,28 @@ TEST_CASE("elastic_pool accepts nothing when posting lacks memory") {
   REQUIRE(pool.drain());
   CHECK(ran.load() == 1);
   CHECK(pool.stats().posted == 1);
+}
+
+TEST_CASE("elastic_pool calls a worker for the part of a bulk that memory sufficed for") {
+  elastic_pool pool(2, {.thread_name = "vx-b"});
+  std::atomic<bool> others_ran{true};
+  auto attempts = pool.submit([&] {
+    return veltrix_test::fail_each_allocation(
+        [&] {
+          const long granted = std::exchange(veltrix_test::allocations_left, -1);
+          static_cast<void>(eventually([] { return veltrix_test::sleeping_threads("vx-b") == 1; }));
+          detail::task tasks[40];
+          for (detail::task& each : tasks)
+            each = detail::task([] {});
+          veltrix_test::allocations_left = granted;
+          static_cast<void>(pool.post_bulk(tasks));
+        },
+        [&] {
+          if (!eventually([&] { return pool.stats().queued == 0; })) others_ran = false;
+        });
+  });
+  CHECK(attempts.get() > 3);
+  CHECK(others_ran);
 }
 
 TEST_CASE("elastic_pool runs nothing of a submit that lacks memory to begin") {

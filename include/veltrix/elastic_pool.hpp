@@ -139,7 +139,7 @@ class elastic_pool {
   /// @param first  a detail::task is moved from only when it was accepted; other callables are
   ///               copied, or moved when the iterator yields rvalues
   /// @return how many were accepted: `count`, or fewer when the pool is stopped meanwhile
-  /// If copying a callable throws, those before it stay accepted.
+  /// If copying a callable throws, or there is no memory for a task, those before it stay accepted.
   template <std::input_iterator Iterator>
   bulk_result post_bulk(Iterator first, std::size_t count);
 

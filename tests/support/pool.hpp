@@ -95,4 +95,17 @@ inline std::size_t listed_threads(const std::string& prefix) {
   return found;
 }
 
+/// Of those, how many the kernel lists as waiting for something.
+inline std::size_t sleeping_threads(const std::string& prefix) {
+  std::size_t found = 0;
+  for (const auto& each : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(each.path() / "stat");  // "123 (vx-w-0) S ..."
+    std::string line;
+    if (std::getline(file, line) && line.find("(" + prefix + "-") != line.npos &&
+        line.find(") S ") != line.npos)
+      ++found;
+  }
+  return found;
+}
+
 }  // namespace veltrix_test

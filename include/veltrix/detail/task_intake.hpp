@@ -61,7 +61,8 @@ class task_intake {
     return refusal(told);
   }
 
-  /// As push() for each, in order, with at most one call for several.
+  /// As push() for each, in order, with at most one call for several. What was taken before memory
+  /// ran out stays taken.
   /// @return how many were taken, and why it stopped there if not all were
   std::pair<std::size_t, post_result> push_all(poster from, task* works, std::size_t count,
                                                when_full policy) {
@@ -107,8 +108,14 @@ class task_intake {
                                                          std::size_t count, when_full policy) {
     post_result told;
     std::size_t taken = 0;
-    while (taken < count && (told = push_on_worker(from, works[taken], policy)))
-      ++taken;
+    VELTRIX_TRY {
+      while (taken < count && (told = push_on_worker(from, works[taken], policy)))
+        ++taken;
+    }
+    VELTRIX_CATCH_ALL {
+      if (taken != 0) idle_.call_after_push();
+      VELTRIX_RETHROW;
+    }
     if (taken != 0) idle_.call_after_push();
     return {taken, told};
   }
