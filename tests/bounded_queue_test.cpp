@@ -794,3 +794,56 @@ TEST_CASE("bounded_queue agrees with a plain model over random sequences") {
     }
   }
 }
+
+TEST_CASE("bounded_queue uses its nodes again, and keeps a bounded number of them") {
+  bounded_queue<int> queue({.max_items = 5000, .max_bytes = no_byte_limit});
+  const long before = veltrix_test::allocations_alive();
+  for (int i = 0; i < 5000; ++i)
+    REQUIRE(queue.push(i));
+  while (queue.try_pop()) {}
+  const long kept = veltrix_test::allocations_alive() - before;
+  CHECK(kept == 1024);
+  std::vector<int> bulk(64, 7);
+  bool all = true;
+  std::size_t made = veltrix_test::allocations_made;
+  for (int i = 0; i < 1000; ++i) {
+    all = all && queue.push(i) && queue.push_bulk(bulk).accepted == bulk.size();
+    while (queue.try_pop()) {}
+  }
+  made = veltrix_test::allocations_made - made;  // CHECK makes some
+  CHECK(made == 0);
+  CHECK(all);
+}
+
+TEST_CASE("bounded_queue uses the node of a refused item again") {
+  bounded_queue<int> queue(
+      {.max_items = 1, .max_bytes = no_byte_limit, .policy = full_policy::reject});
+  REQUIRE(queue.push(1));
+  REQUIRE_FALSE(queue.push(2));
+  bool any = false;
+  std::size_t made = veltrix_test::allocations_made;
+  for (int i = 0; i < 100; ++i)
+    any = any || queue.push(i);
+  made = veltrix_test::allocations_made - made;  // CHECK makes some
+  CHECK(made == 0);
+  CHECK_FALSE(any);
+}
+
+TEST_CASE("bounded_queue ends what a popped item was moved from") {
+  struct copied {
+    std::shared_ptr<const int> held;
+    explicit copied(std::shared_ptr<const int> of) : held(std::move(of)) {}
+    copied(const copied&) = default;  // moving copies: what is left holds as much
+    copied& operator=(const copied&) = default;
+    ~copied() = default;
+  };
+  bounded_queue<copied> copies({.max_items = 4, .max_bytes = no_byte_limit});
+  const auto one = std::make_shared<const int>(1);
+  REQUIRE(copies.push(copied(one)));
+  REQUIRE(copies.push(copied(one)));
+  CHECK(one.use_count() == 3);
+  REQUIRE(copies.pop());
+  CHECK(one.use_count() == 2);
+  REQUIRE(copies.pop_bulk(4).items.size() == 1);
+  CHECK(one.use_count() == 1);
+}

@@ -3,8 +3,8 @@
 // Not for: per-key order over many threads (keyed_executor.hpp), or millions of pushes a second.
 // Threads: all members may be called from any thread.
 // Progress: one short lock per call; push (policy block) and pop wait, try_ forms never do.
-// Callbacks: the weigher and on_drop in the pushing thread, no lock held; T's move constructor
-//   under the queue's lock: it must not call the queue.
+// Callbacks: the weigher and on_drop in the pushing thread, no lock held; T's move constructor and
+//   the end of what it moved from under the queue's lock: they must not call the queue.
 // Exceptions: the weigher's, T's move's, std::bad_alloc: nothing pushed or popped then. What
 //   on_drop throws is counted.
 // Lifetime: outlives its callers; what is inside ends with it.
@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -28,6 +27,7 @@
 #include "clock.hpp"
 #include "detail/load_bound.hpp"
 #include "detail/message.hpp"
+#include "detail/node_chain.hpp"
 #include "detail/stoppable_wait.hpp"
 #include "detail/sync.hpp"
 #include "detail/task.hpp"
@@ -241,12 +241,8 @@ class bounded_queue {
   using lock_guard = detail::sync::lock_guard<detail::sync::mutex>;
   using unique_lock = detail::sync::unique_lock<detail::sync::mutex>;
 
-  /// A list node is made outside the lock, and filled when there is room for it.
-  struct entry {
-    std::size_t bytes;
-    std::optional<T> item;
-  };
-  using entries = std::list<entry>;
+  /// A node is made outside the lock, filled when there is room, and used again and again.
+  using nodes = detail::node_chain<T>;
 
   /// Calls whoever can go on, when a call leaves the lock by return or exception.
   struct calls_next {
@@ -255,25 +251,30 @@ class bounded_queue {
   };
 
   push_result offer(std::span<T> items, const wait_options* wait);
+  void keep_spare(nodes& unused) noexcept;
+  void weigh(std::span<T> items, nodes& weighed);
+  void make_node(unique_lock& lock, nodes& fresh, std::size_t bytes);
   push_result add_prefix(unique_lock& lock, std::span<T> items, const wait_options* wait,
-                         entries& fresh, entries& evicted);
+                         nodes& fresh, nodes& evicted);
   push_status find_room(unique_lock& lock, std::size_t bytes, const wait_options* wait,
                         bound_kind& in_the_way);
   push_status await_room(unique_lock& lock, const load& need, const wait_options& wait,
                          bound_kind& in_the_way);
   void count_refused(push_status status, std::size_t items) noexcept;
-  void report_evicted(entries& evicted) noexcept;
+  void report_evicted(nodes& evicted) noexcept;
   pop_result<T> take(const wait_options* wait);
   pop_bulk_result<T> take_bulk(std::size_t most, const wait_options* wait);
   pop_status await_item(unique_lock& lock, const wait_options* wait);
-  void take_oldest_to(entries& elsewhere) noexcept {
+  void take_oldest_to(nodes& elsewhere) noexcept {
     bound_.subtract({1, items_.front().bytes});
-    elsewhere.splice(elsewhere.end(), items_, items_.begin());
+    items_.move_front(elsewhere);
   }
   void call_next() noexcept {
     if (!items_.empty()) poppers_.call_front();
     if (!pushers_.empty() && bound_.fits(pushers_.front()->need)) pushers_.call_front();
   }
+
+  static constexpr std::size_t most_spare = 1024;
 
   const full_policy policy_;
   const std::size_t max_waiters_;
@@ -283,7 +284,8 @@ class bounded_queue {
   mutable detail::sync::mutex mutex_;  // guards everything below
   detail::load_bound bound_;           // I1
   detail::sync::var<bool> closed_ = false;
-  entries items_;              // oldest first; each holds an item
+  nodes items_;                // oldest first; each holds an item
+  nodes spare_;                // hold none; most_spare at most
   detail::wait_line pushers_;  // I2
   detail::wait_line poppers_;  // I3
   bounded_queue_stats count_;  // the counters; stats() fills in the rest
@@ -309,13 +311,15 @@ bounded_queue<T, Weigher>::bounded_queue(const bounded_queue_options& options, W
 
 template <class T, class Weigher>
 push_result bounded_queue<T, Weigher>::offer(std::span<T> items, const wait_options* wait) {
-  entries fresh;
-  for (const T& item : items)
-    fresh.push_back({weigher_(item), std::nullopt});
-  entries evicted;
+  nodes fresh;
+  const bool single = items.size() == 1;
+  const std::size_t bytes = single ? weigher_(items.front()) : 0;
+  if (!single) weigh(items, fresh);
+  nodes evicted;
   push_result answer;
   {
     unique_lock lock(mutex_);
+    if (single) make_node(lock, fresh, bytes);
     const calls_next after{*this};
     answer = add_prefix(lock, items, wait, fresh, evicted);
     if (!answer) {
@@ -323,6 +327,7 @@ push_result bounded_queue<T, Weigher>::offer(std::span<T> items, const wait_opti
       answer.inside = bound_.used;
       answer.limit = bound_.limit;
       count_refused(answer.status, items.size() - answer.accepted);
+      keep_spare(fresh);
     }
   }
   answer.evicted = evicted.size();
@@ -330,10 +335,46 @@ push_result bounded_queue<T, Weigher>::offer(std::span<T> items, const wait_opti
   return answer;
 }
 
+/// A node for each item, with its weight.
+template <class T, class Weigher>
+void bounded_queue<T, Weigher>::weigh(std::span<T> items, nodes& weighed) {
+  nodes fresh;
+  {
+    const lock_guard lock(mutex_);
+    while (!spare_.empty() && fresh.size() < items.size())
+      spare_.move_front(fresh);
+  }
+  for (const T& item : items) {
+    if (fresh.empty()) fresh.append_new();
+    fresh.front().bytes = weigher_(item);
+    fresh.move_front(weighed);
+  }
+}
+
+/// The same for one item that was weighed.
+template <class T, class Weigher>
+void bounded_queue<T, Weigher>::make_node(unique_lock& lock, nodes& fresh, std::size_t bytes) {
+  if (spare_.empty()) [[unlikely]] {
+    lock.unlock();
+    fresh.append_new();
+    lock.lock();
+  } else {
+    spare_.move_front(fresh);
+  }
+  fresh.front().bytes = bytes;
+}
+
+/// What is above the bound is left to the caller, to be freed after the lock.
+template <class T, class Weigher>
+void bounded_queue<T, Weigher>::keep_spare(nodes& unused) noexcept {
+  while (!unused.empty() && spare_.size() < most_spare)
+    unused.move_front(spare_);
+}
+
 template <class T, class Weigher>
 push_result bounded_queue<T, Weigher>::add_prefix(unique_lock& lock, std::span<T> items,
-                                                  const wait_options* wait, entries& fresh,
-                                                  entries& evicted) {
+                                                  const wait_options* wait, nodes& fresh,
+                                                  nodes& evicted) {
   push_result answer;
   if (items.empty() && closed_) answer.status = push_status::closed;
   while (answer.accepted < items.size()) {
@@ -352,7 +393,7 @@ push_result bounded_queue<T, Weigher>::add_prefix(unique_lock& lock, std::span<T
       take_oldest_to(evicted);
       ++count_.evicted;
     }
-    items_.splice(items_.end(), fresh, fresh.begin());
+    fresh.move_front(items_);
     bound_.add({1, bytes});
     ++count_.pushed;
     ++answer.accepted;
@@ -422,11 +463,11 @@ void bounded_queue<T, Weigher>::count_refused(push_status status, std::size_t it
 }
 
 template <class T, class Weigher>
-void bounded_queue<T, Weigher>::report_evicted(entries& evicted) noexcept {
+void bounded_queue<T, Weigher>::report_evicted(nodes& evicted) noexcept {
   if (!on_drop_) return;
-  for (entry& each : evicted) {
+  for (nodes told; !evicted.empty(); evicted.move_front(told)) {
     VELTRIX_TRY {
-      on_drop_(std::move(*each.item));
+      on_drop_(std::move(*evicted.front().item));
     }
     VELTRIX_CATCH_ALL {
       const lock_guard lock(mutex_);
@@ -455,7 +496,7 @@ pop_status bounded_queue<T, Weigher>::await_item(unique_lock& lock, const wait_o
 
 template <class T, class Weigher>
 pop_result<T> bounded_queue<T, Weigher>::take(const wait_options* wait) {
-  entries spent;  // ends after the lock
+  nodes spent;  // ends after the lock
   pop_result<T> answer;
   {
     unique_lock lock(mutex_);
@@ -463,8 +504,10 @@ pop_result<T> bounded_queue<T, Weigher>::take(const wait_options* wait) {
     answer.status = await_item(lock, wait);
     if (answer.status == pop_status::item) {
       answer.item.emplace(std::move(*items_.front().item));  // may throw: it stays the oldest then
+      items_.front().item.reset();
       take_oldest_to(spent);
       ++count_.popped;
+      keep_spare(spent);
     }
   }
   return answer;
@@ -473,7 +516,7 @@ pop_result<T> bounded_queue<T, Weigher>::take(const wait_options* wait) {
 template <class T, class Weigher>
 pop_bulk_result<T> bounded_queue<T, Weigher>::take_bulk(std::size_t most,
                                                         const wait_options* wait) {
-  entries spent;  // ends after the lock
+  nodes spent;  // ends after the lock
   pop_bulk_result<T> answer;
   if (most == 0) return answer;
   {
@@ -485,6 +528,7 @@ pop_bulk_result<T> bounded_queue<T, Weigher>::take_bulk(std::size_t most,
       answer.items.reserve(count);
       while (answer.items.size() < count) {
         answer.items.push_back(std::move(*items_.front().item));
+        items_.front().item.reset();
         take_oldest_to(spent);
         ++count_.popped;
       }
@@ -492,6 +536,7 @@ pop_bulk_result<T> bounded_queue<T, Weigher>::take_bulk(std::size_t most,
     VELTRIX_CATCH_ALL {
       if (answer.items.empty()) VELTRIX_RETHROW;  // else: the next call meets the exception
     }
+    keep_spare(spent);
   }
   return answer;
 }
