@@ -58,6 +58,13 @@
 #define VELTRIX_NO_MEMBARRIER 0
 #endif
 
+// Whether a join can be given up at a deadline: the sanitizers do not know that call of glibc's.
+#if defined(__GLIBC_PREREQ) && !VELTRIX_TSAN && !VELTRIX_ASAN
+#define VELTRIX_JOINS_UNTIL __GLIBC_PREREQ(2, 31)
+#else
+#define VELTRIX_JOINS_UNTIL 0
+#endif
+
 // Misuse by the caller: reported with both the condition and the sentence, in checked mode only.
 // Release builds do nothing and tell the optimiser nothing.
 #if VELTRIX_CHECKED

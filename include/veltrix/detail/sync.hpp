@@ -439,6 +439,22 @@ class native_thread {
     joinable_ = false;
   }
 
+#if VELTRIX_JOINS_UNTIL
+  /// As join(), unless the deadline passes first. Not on every platform: see join_by().
+  [[nodiscard]] bool join_until(std::chrono::steady_clock::time_point deadline) noexcept {
+    VELTRIX_ASSERT(joinable_, "join_until() without a running thread");
+    using std::chrono::nanoseconds;
+    const auto left = std::chrono::duration_cast<nanoseconds>(deadline.time_since_epoch());
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    ::timespec at{};
+    at.tv_sec = seconds.count();
+    at.tv_nsec = (left - seconds).count();
+    if (::pthread_clockjoin_np(handle_, nullptr, CLOCK_MONOTONIC, &at) != 0) return false;
+    joinable_ = false;
+    return true;
+  }
+#endif
+
  private:
   template <class Body>
   struct packet {

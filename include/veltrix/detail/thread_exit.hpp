@@ -37,6 +37,22 @@ inline bool await_thread_exit(thread_number number, time_point deadline) {
   return true;
 }
 
+/// @return false when the deadline passed first; the thread is not joined then
+template <class Thread>
+bool join_or_give_up(Thread& thread, const thread_number& number, time_point deadline) noexcept {
+  if (deadline == no_deadline) {
+    thread.join();
+    return true;
+  }
+  if constexpr (requires { thread.join_until(deadline); }) {
+    return thread.join_until(deadline);
+  } else {
+    if (!await_thread_exit(number, deadline)) return false;
+    thread.join();
+    return true;
+  }
+}
+
 }  // namespace detail
 }  // namespace VELTRIX_ABI
 }  // namespace veltrix
