@@ -280,6 +280,51 @@ TEST_CASE("elastic_pool takes the change and answers at once when the deadline h
   CHECK(eventually([&] { return pool.stats().running == 6; }));
 }
 
+TEST_CASE("elastic_pool lets nobody of a growth in before its last thread exists") {
+  std::atomic<elastic_pool*> grown = nullptr;
+  pool_stats seen;
+  std::atomic<int> begun{0};
+  int begun_then = -1;
+  elastic_pool pool(1, {.on_start = [&](std::size_t) { begun.fetch_add(1); },
+                        .start_fault =
+                            [&](std::size_t nth) {
+                              if (grown.load() != nullptr && nth == 3) {
+                                for (int i = 0; i < 2000;
+                                     ++i)  // those that exist have come by then
+                                  std::this_thread::yield();
+                                seen = grown.load()->stats();
+                                begun_then = begun.load();
+                              }
+                              return 0;
+                            }});
+  grown.store(&pool);
+  CHECK(pool.resize_to(5).status == resize_status::ack);
+  CHECK(seen.configured == 1);
+  CHECK(seen.running == 1);
+  CHECK(seen.starting == 4);
+  CHECK(begun_then == 1);
+  CHECK(begun.load() == 5);
+}
+
+TEST_CASE("elastic_pool acknowledges a resize after the hooks of those it counts") {
+  std::atomic<int> begun{0}, ended{0};
+  const auto late = [](std::atomic<int>& count) {
+    return [&count](std::size_t) {
+      for (int i = 0; i < 200; ++i)
+        std::this_thread::yield();
+      count.fetch_add(1);
+    };
+  };
+  elastic_pool pool(1, {.on_start = late(begun), .on_stop = late(ended)});
+  CHECK(begun.load() == 1);
+  for (int round = 1; round <= 5; ++round) {
+    CHECK(pool.resize_to(5).status == resize_status::ack);
+    CHECK(begun.load() == 1 + 4 * round);
+    CHECK(pool.resize_to(1).status == resize_status::ack);
+    CHECK(ended.load() == 4 * round);
+  }
+}
+
 TEST_CASE("elastic_pool keeps retiring workers that a growth asks back") {
   elastic_pool pool(6, {.thread_name = "vx-k"});
   {

@@ -163,7 +163,7 @@ TEST_CASE("elastic_pool model: a drain hears of it when the last task's worker r
              [&] { require(pool.drain(), "drained"); });
   };
   check_exhausted("elastic_pool retires after the last task, bound 1",
-                  explore(to(1, 1'000'000), body));
+                  explore(to(1, 1'500'000), body));
 }
 
 TEST_CASE("elastic_pool model: growing and shrinking beside a post loses nothing") {
@@ -333,6 +333,39 @@ TEST_CASE("elastic_pool model: a resize and a drain whose time is short answer a
     require(ran.load(std::memory_order_relaxed) == 1, "the task ran once");
   };
   check_searched("elastic_pool short of time, bound 1", explore(hasty, body), 100'000);
+}
+
+TEST_CASE("elastic_pool model: a growth out of time takes place with a thread that comes late") {
+  exploration hasty = to(1, 400'000);
+  hasty.early_timeouts = 1;
+  const auto body = [] {
+    atomic<int> ran = 0;
+    elastic_pool pool(1, {.max_workers = 3});
+    const auto soon = veltrix::steady_clock::now() + std::chrono::seconds(1);
+    const auto told = pool.resize_to(2, {.deadline = soon});
+    require(told.target == 2 && told.running + told.starting == 2, "both exist");
+    require(bool(told) == (told.running == 2), "an ack means that they run");
+    require(bool(pool.post([&] { ran.fetch_add(1, std::memory_order_relaxed); })), "taken");
+    pool.stop();
+    require(ran.load(std::memory_order_relaxed) == 1, "the task ran once");
+    require(pool.stats().running == 0 && pool.stats().starting == 0, "nobody is left");
+  };
+  check_exhausted("elastic_pool growth out of time, bound 1", explore(hasty, body));
+}
+
+TEST_CASE("elastic_pool model: an ack comes after the hooks of those it counts") {
+  const auto body = [] {
+    atomic<int> begun = 0, ended = 0;
+    elastic_pool pool(
+        1, {.max_workers = 2,
+            .on_start = [&](std::size_t) { begun.fetch_add(1, std::memory_order_relaxed); },
+            .on_stop = [&](std::size_t) { ended.fetch_add(1, std::memory_order_relaxed); }});
+    require(bool(pool.resize_to(2)) && begun.load(std::memory_order_relaxed) == 2, "both began");
+    require(bool(pool.resize_to(1)) && ended.load(std::memory_order_relaxed) == 1, "one ended");
+    pool.stop();
+    require(ended.load(std::memory_order_relaxed) == 2, "both ended");
+  };
+  check_exhausted("elastic_pool hooks before acks, bound 1", explore(to(1, 400'000), body));
 }
 
 TEST_CASE("elastic_pool model: sampled deep, with a growth under load") {

@@ -29,7 +29,10 @@
 #include "idle_workers.hpp"
 #include "pool_answers.hpp"
 #include "pool_options.hpp"
+#include "pool_size.hpp"
 #include "pool_workers.hpp"
+#include "settle_watch.hpp"
+#include "start_gate.hpp"
 #include "sync.hpp"
 #include "task_handle.hpp"
 #include "task_intake.hpp"
@@ -44,18 +47,15 @@ namespace detail {
 /// no lock. Size is under mutex_: who is wanted, who runs, who leaves. Between two tasks a worker
 /// looks at orders_, which says that its size or its end has something to do with this worker.
 ///
-/// A worker's life: started -> waits at the gate -> admitted with its whole batch -> on_start ->
+/// A worker's life: started -> comes to the gate -> admitted with its whole batch -> on_start ->
 /// registers -> tasks -> deregisters -> on_stop -> listed as gone -> joined by a resize, by another
-/// worker or by stop(). A batch that cannot be started whole is dismissed at the gate.
+/// worker or by stop(). The last of a batch to come admits it. A batch that cannot be started whole
+/// is dismissed at the gate.
 ///
-/// I1: running_ counts registrations; each worker makes and ends its own.
-/// I2: starting_ > 0 only from a growth until its last worker has registered; no other change is
-///     accepted meanwhile, so a worker that starts is always wanted.
-/// I3: leaving_ counts workers from their deregistration until they were joined.
-/// I4: orders_ says what the state under mutex_ says: whoever changes that calls tell_orders(),
+/// I1: orders_ says what the state under mutex_ says: whoever changes that calls tell_orders(),
 ///     and then calls as many seated workers as the change concerns. Nobody sits while there are
 ///     orders for it.
-/// I5: who leaves has no task: it hands them over. While a pool is not closed, min_workers stay.
+/// I2: who leaves has no task: it hands them over. While a pool is not closed, min_workers stay.
 class pool_core {
  public:
   explicit pool_core(elastic_pool_options options)
@@ -81,7 +81,7 @@ class pool_core {
   void start(std::size_t workers) {
     sync::unique_lock<sync::mutex> lock(mutex_);
     const turn mine(*this);
-    const start_failure failure = grow(lock, workers);
+    const start_failure failure = grow(lock, workers, no_deadline);
     if (failure.error != 0) {
       raise(std::system_error(
           failure.error, std::generic_category(),
@@ -124,11 +124,12 @@ class pool_core {
   [[nodiscard]] resize_result resize_by(std::int64_t delta, const resize_options& how) {
     const char* const where = "elastic_pool::resize_by";
     sync::unique_lock<sync::mutex> lock(mutex_);
-    if (std::optional<resize_result> early = answer_early(where, how)) return *std::move(early);
+    if (std::optional<resize_result> early = size_.answer_early(where, how))
+      return *std::move(early);
     std::int64_t wanted = 0;
-    if (__builtin_add_overflow(static_cast<std::int64_t>(target_), delta, &wanted)) {
-      return out_of_bounds(answer_from(where), options_,
-                           text_of(target_) + " plus a delta of " + text_of(delta), delta);
+    if (__builtin_add_overflow(static_cast<std::int64_t>(size_.target), delta, &wanted)) {
+      return out_of_bounds(size_.answer_from(where), options_,
+                           text_of(size_.target) + " plus a delta of " + text_of(delta), delta);
     }
     return change_to(lock, where, wanted, how);
   }
@@ -136,21 +137,22 @@ class pool_core {
   [[nodiscard]] resize_result resize_to(std::int64_t wanted, const resize_options& how) {
     const char* const where = "elastic_pool::resize_to";
     sync::unique_lock<sync::mutex> lock(mutex_);
-    if (std::optional<resize_result> early = answer_early(where, how)) return *std::move(early);
+    if (std::optional<resize_result> early = size_.answer_early(where, how))
+      return *std::move(early);
     return change_to(lock, where, wanted, how);
   }
 
   [[nodiscard]] pool_stats stats() const {
     const sync::lock_guard<sync::mutex> lock(mutex_);
     const work_supply::counts work = supply_.count();
-    return {.configured = target_,
-            .running = running_,
+    return {.configured = size_.target,
+            .running = size_.running,
             .busy = work.inside,
             .blocked = blocked_,
-            .starting = starting_,
-            .retiring = retiring(),
+            .starting = size_.starting,
+            .retiring = size_.retiring(),
             .queued = work.posted - work.ended - work.inside,
-            .generation = generation_,
+            .generation = size_.generation,
             .posted = work.posted,
             .completed = work.ended,
             .failed = sink_->reported(),
@@ -169,8 +171,8 @@ class pool_core {
     if (on_worker()) return;
     begin_settling();
     // Woken by workers that register, leave or were joined, and by a resize that ends.
-    while (running_ != 0 || starting_ != 0 || leaving_ != 0 || resizing_) {
-      if (!join_one(lock, no_deadline)) changed_.wait(lock);
+    while (size_.running != 0 || size_.starting != 0 || size_.leaving != 0 || size_.changes) {
+      if (!join_one(lock, no_deadline)) static_cast<void>(settled_.wait(lock, no_deadline));
     }
     end_settling();
   }
@@ -185,7 +187,7 @@ class pool_core {
 
   [[nodiscard]] std::size_t workers() const noexcept {
     const sync::lock_guard<sync::mutex> lock(mutex_);
-    return running_;
+    return size_.running;
   }
 
   [[nodiscard]] const std::shared_ptr<failure_sink>& sink() const noexcept { return sink_; }
@@ -205,12 +207,12 @@ class pool_core {
   }
 
   /// Runs tasks until the worker has to leave, and has deregistered.
-  void work(worker_identity& me) noexcept {
+  void work(pool_worker& self, worker_identity& me) noexcept {
     worker_share& mine = *me.share;
     for (;;) {
-      // relaxed: who sits down looks again under I4's lock and fence; else it may be late
+      // relaxed: who sits down looks again under I1's lock and fence; else it may be late
       if ((orders_.load(sync::relaxed) & (too_many | threads_gone)) != 0) [[unlikely]] {
-        if (!obey(mine)) return;
+        if (!obey(self)) return;
       }
       task injected;
       if (task_node* const node = supply_.take(mine, injected)) {
@@ -221,7 +223,7 @@ class pool_core {
         stop_searching(mine);
         intake_.tell_room();
         run(me, injected);
-      } else if (!(mine.searching && take_branch(me)) && !rest(mine)) {
+      } else if (!(mine.searching && take_branch(me)) && !rest(self)) {
         return;
       }
     }
@@ -247,7 +249,8 @@ class pool_core {
 
   /// The worker has found nothing: it searches, then looks on for a while, then sleeps.
   /// @return false: the pool is closed and the worker has left
-  bool rest(worker_share& mine) noexcept {
+  bool rest(pool_worker& self) noexcept {
+    worker_share& mine = *self.share;
     if (!mine.searching) {
       mine.searching = true;
       mine.looks_on.renew(idle_.begin_search());
@@ -257,7 +260,7 @@ class pool_core {
       return true;
     }
     // relaxed: as in work()
-    if ((orders_.load(sync::relaxed) & shut) != 0 && leave_closed(mine)) return false;
+    if ((orders_.load(sync::relaxed) & shut) != 0 && leave_closed(self)) return false;
     if (mine.looks_on.turn()) return true;
     if (has_reason_to_stay_up()) return true;
     idle_.sit(mine.seat);
@@ -269,20 +272,21 @@ class pool_core {
 
   /// After sit(), what changed before it is seen here, and who changes it later sees the seat.
   [[nodiscard]] bool has_reason_to_stay_up() const noexcept {
-    const unsigned orders = orders_.load(sync::relaxed);  // relaxed: see I4
+    const unsigned orders = orders_.load(sync::relaxed);  // relaxed: see I1
     if ((orders & (too_many | threads_gone)) != 0 || supply_.ready()) return true;
     return (orders & shut) != 0 && !supply_.holds_shared();
   }
 
   /// @return false: the worker has deregistered and leaves
-  [[gnu::noinline]] bool obey(worker_share& mine) noexcept {
+  [[gnu::noinline]] bool obey(pool_worker& self) noexcept {
+    worker_share& mine = *self.share;
     stop_searching(mine);  // whatever follows may last
     pool_lock lock(mutex_);
-    if (settle_waiters_ == 0 && join_one(lock, no_deadline)) return true;
-    if (closed_ || running_ <= kept_) return true;
-    deregister();
+    if (!settled_.any() && join_one(lock, no_deadline)) return true;
+    if (size_.closed || size_.too_many() == 0) return true;
     const bool any = supply_.hand_over(mine);
-    lock.unlock();
+    deregister(self);
+    tell_settlers(lock);
     sync::full_fence();  // with those of who sits down, stops searching, or waits for the drain
     if (any) idle_.call_if_quiet();
     drained_.look();
@@ -290,11 +294,12 @@ class pool_core {
   }
 
   /// Others run what is in their deques. What is on its way into the ring wakes somebody then.
-  [[nodiscard]] bool leave_closed(worker_share& mine) noexcept {
-    const sync::lock_guard<sync::mutex> lock(mutex_);
+  [[nodiscard]] bool leave_closed(pool_worker& self) noexcept {
+    pool_lock lock(mutex_);
     if (supply_.holds_shared()) return false;
-    deregister();
-    mine.searching = false;
+    deregister(self);
+    tell_settlers(lock);
+    self.share->searching = false;
     static_cast<void>(idle_.end_search());
     sync::full_fence();  // as in rest()
     drained_.look();
@@ -309,49 +314,75 @@ class pool_core {
     if (!passes_gate(self)) return;  // its batch failed; grow() joins it
     worker_identity& me = this_worker();
     me = {.pool = this, .share = self.share};
-    if (options_.on_start) sink_->contain([&] { options_.on_start(self.index); });
-    enlist();
-    work(me);
-    if (options_.on_stop) sink_->contain([&] { options_.on_stop(self.index); });
+    if (options_.on_start) {
+      sink_->contain([&] { options_.on_start(self.index); });
+      register_late();
+    }
+    work(self, me);
+    if (options_.on_stop) {
+      sink_->contain([&] { options_.on_stop(self.index); });
+      pool_lock lock(mutex_);
+      --size_.hooked;
+      list_gone(self);
+      tell_settlers(lock);
+    }
     me = {};
-    lists_gone(self);
   }
 
   [[nodiscard]] bool passes_gate(pool_worker& self) noexcept {
+    const start_gate::turn came = gate_.arrive();
+    if (came == start_gate::turn::late) {
+      if (!options_.on_start) register_late();
+      return true;
+    }
+    if (came == start_gate::turn::last) let_in(self.batch);
+    return gate_.wait(self.batch);
+  }
+
+  /// All threads of a growth have come: it takes place, unless it was given up meanwhile.
+  void let_in(std::uint64_t batch) noexcept {
     pool_lock lock(mutex_);
-    while (self.passed == pool_worker::phase::gate)
-      gate_.wait(lock);  // woken by grow(), after it wrote `passed`
-    return self.passed == pool_worker::phase::admitted;
+    if (!size_.grows || size_.closed) return;
+    admit();
+    lock.unlock();
+    settled_.tell();
+    gate_.open(batch);
   }
 
-  /// A worker counts as running from here to its deregister().
-  void enlist() noexcept {
-    const sync::lock_guard<sync::mutex> lock(mutex_);
-    --starting_;
-    ++running_;
+  /// After the hook, or when the growth has answered already.
+  void register_late() noexcept {
+    pool_lock lock(mutex_);
+    size_.count_in(1);
     tell_orders();
-    if (settle_waiters_ != 0 && starting_ == 0) changed_.notify_all();
+    tell_settlers(lock);
   }
 
-  /// mutex_ is held.
-  void deregister() noexcept {
-    --running_;
-    ++leaving_;
-    tell_orders();
+  /// mutex_ is held. With no hook to come, the thread is as good as gone.
+  void deregister(pool_worker& self) noexcept {
+    size_.count_out();
+    if (options_.on_stop) {
+      ++size_.hooked;
+      tell_orders();
+    } else {
+      list_gone(self);
+    }
   }
 
-  /// After it the thread only returns; somebody else joins it.
-  void lists_gone(pool_worker& self) noexcept {
+  /// mutex_ is held. Somebody joins the thread: it must run nothing of the user's any more.
+  void list_gone(pool_worker& self) noexcept {
     VELTRIX_ASSERT(self.share->own.empty() && self.share->branches.empty(),
                    "a worker has left with work in its deques");
-    const sync::lock_guard<sync::mutex> lock(mutex_);
     slots_.list_gone(self);
     tell_orders();
-    if (settle_waiters_ != 0) {
-      changed_.notify_all();
-    } else {
-      idle_.call(1);
-    }
+    if (!settled_.any()) idle_.call(1);
+  }
+
+  /// For a worker that has come or gone: whoever waits for the size is told by the last one. Gives
+  /// the lock away.
+  void tell_settlers(pool_lock& lock) noexcept {
+    const bool tell = settled_.any() && size_.at_rest();
+    lock.unlock();
+    if (tell) settled_.tell();
   }
 
   /// Joins one thread listed as gone, if there is one and it ends by the deadline.
@@ -368,54 +399,24 @@ class pool_core {
       tell_orders();
       return false;
     }
-    --leaving_;
+    --size_.leaving;
     slots_.give_back(gone);
-    if (settle_waiters_ != 0) changed_.notify_all();
+    if (settled_.any()) settled_.tell();
     return true;
   }
 
   // --- the size ----------------------------------------------------------------------------------
 
-  [[nodiscard]] std::size_t retiring() const noexcept {
-    return leaving_ + (running_ > target_ ? running_ - target_ : 0);
-  }
-
-  [[nodiscard]] bool settled() const noexcept {
-    return running_ == target_ && starting_ == 0 && leaving_ == 0;
-  }
-
-  [[nodiscard]] answer_source answer_from(const char* where) const {
-    answer_source from{{}, where};
-    from.state.generation = generation_;
-    from.state.target = target_;
-    from.state.running = running_;
-    from.state.starting = starting_;
-    from.state.retiring = retiring();
-    return from;
-  }
-
-  /// The answers that need no look at the size asked for; none: go on.
-  [[nodiscard]] std::optional<resize_result> answer_early(const char* where,
-                                                          const resize_options& how) const {
-    if (closed_) return shut_down(answer_from(where));
-    if (how.expect_generation && *how.expect_generation != generation_) {
-      return generation_moved(answer_from(where), *how.expect_generation);
-    }
-    if (resizing_) return resize_in_flight(answer_from(where));
-    if (starting_ != 0) return still_starting(answer_from(where));
-    return std::nullopt;
-  }
-
   /// Keeps other resizes out for as long as it lives; mutex_ is held when it begins and ends.
   class turn {
    public:
-    explicit turn(pool_core& core) noexcept : core_(core) { core_.resizing_ = true; }
+    explicit turn(pool_core& core) noexcept : core_(core) { core_.size_.changes = true; }
     turn(const turn&) = delete;
     turn& operator=(const turn&) = delete;
     ~turn() {
-      core_.resizing_ = false;
-      if (core_.settle_waiters_ != 0) {
-        core_.changed_.notify_all();
+      core_.size_.changes = false;
+      if (core_.settled_.any()) {
+        core_.settled_.tell();
       } else if (core_.slots_.any_gone()) {
         core_.idle_.call(1);
       }
@@ -433,121 +434,130 @@ class pool_core {
         in_hook ? steady_clock::now()
                 : how.deadline.value_or(saturating_add(steady_clock::now(), default_resize_wait));
     if (asked < static_cast<std::int64_t>(options_.min_workers)) {
-      return out_of_bounds(answer_from(where), options_, text_of(asked), -1);
+      return out_of_bounds(size_.answer_from(where), options_, text_of(asked), -1);
     }
     if (asked > static_cast<std::int64_t>(options_.max_workers)) {
-      return out_of_bounds(answer_from(where), options_, text_of(asked), 1);
+      return out_of_bounds(size_.answer_from(where), options_, text_of(asked), 1);
     }
     const auto wanted = static_cast<std::size_t>(asked);
     const turn mine(*this);
-    if (wanted > running_) {
-      const start_failure failure = grow(lock, wanted);
-      if (failure.error != 0) return no_thread(answer_from(where), wanted, failure);
+    if (wanted > size_.running) {
+      const start_failure failure = grow(lock, wanted, deadline);
+      if (failure.error != 0) return no_thread(size_.answer_from(where), wanted, failure);
     } else {
-      take_target(wanted);
+      size_.take(wanted);
+      tell_orders();
     }
     await_settled(lock, deadline);
-    if (closed_) return shut_down(answer_from(where));
-    return settled() ? answer_from(where).state : settling(answer_from(where));
-  }
-
-  /// Writes the accepted size; those too many find out by themselves.
-  void take_target(std::size_t wanted) noexcept {
-    if (wanted != target_) ++generation_;
-    target_ = wanted;
-    keep(wanted);
-  }
-
-  /// Lets as many workers leave as are above `count`.
-  void keep(std::size_t count) noexcept {
-    kept_ = count;
-    tell_orders();
-    if (running_ > kept_) idle_.call(running_ - kept_);
+    if (size_.closed) return shut_down(size_.answer_from(where));
+    return size_.settled() ? size_.answer_from(where).state : settling(size_.answer_from(where));
   }
 
   /// Waits until what runs is what was asked, the deadline passes or the pool is closed.
   void await_settled(pool_lock& lock, time_point deadline) noexcept {
     begin_settling();
-    // Woken by workers that register, leave or were joined, and by close().
-    while (!settled() && !closed_) {
-      if (join_one(lock, deadline)) continue;
-      if (deadline == no_deadline) {
-        changed_.wait(lock);
-      } else if (changed_.wait_until(lock, deadline) == std::cv_status::timeout) {
-        break;
-      }
+    if (const std::size_t many = size_.too_many(); many != 0) {
+      settled_.begin_look_out(!size_.at_rest());
+      lock.unlock();  // each of them needs it
+      idle_.call(many);
+      settled_.look_out(deadline);
+      lock.lock();
     }
+    while (!size_.settled() && !size_.closed) {
+      if (size_.at_rest() && join_one(lock, deadline)) continue;
+      if (!settled_.wait(lock, deadline)) break;  // woken by settled_.tell(), after size_ moved
+    }
+    while (!size_.closed && join_one(lock, deadline)) {}  // who has ended, though others have not
     end_settling();
   }
 
-  /// While somebody waits for the pool to settle, it joins who is gone.
+  /// While somebody waits for the pool to settle, it joins who is gone, and no worker does.
   void begin_settling() noexcept {
-    ++settle_waiters_;
+    settled_.begin();
     tell_orders();
   }
   void end_settling() noexcept {
-    --settle_waiters_;
+    settled_.end();
     tell_orders();
   }
 
-  /// Starts as many threads as are missing, all or none. The lock is released meanwhile; resizing_
-  /// keeps every other resize out, kept_ keeps workers from retiring under the count.
-  start_failure grow(pool_lock& lock, std::size_t wanted) {
-    const std::size_t missing = wanted - running_;
+  /// Starts as many threads as are missing, all or none. They are let in when all have come, or all
+  /// exist and the deadline has passed. The lock is released meanwhile; pool_size::changes keeps
+  /// every other resize out, pool_size::kept keeps workers from retiring under the count.
+  start_failure grow(pool_lock& lock, std::size_t wanted, time_point deadline) {
+    const std::size_t missing = wanted - size_.running;
+    const std::uint64_t number = gate_.expect(missing);
     const std::vector<pool_worker*> batch =
-        slots_.take_free(missing, options_.thread_name, supply_);
-    kept_ = std::max(wanted, kept_);
+        slots_.take_free(missing, options_.thread_name, supply_, number);
+    size_.grows = true;
+    size_.kept = wanted;
     tell_orders();
-    starting_ = missing;
+    size_.starting = missing;
+    begin_settling();
     lock.unlock();
     start_failure failure;  // nothing throws until the batch is admitted or dismissed
     while (failure.started < missing && failure.error == 0) {
-      failure.error = start_thread(*batch[failure.started], failure.started);
+      failure.error = start_worker(*batch[failure.started], options_, failure.started,
+                                   [this](pool_worker& self) noexcept { live(self); });
       failure.started += failure.error == 0 ? 1 : 0;
     }
-    if (failure.error != 0) failure.limit = likely_cause(options_.stack_bytes);
+    if (failure.error != 0) {
+      failure.limit = likely_cause(options_.stack_bytes);
+    } else {
+      gate_.look_out(deadline);
+    }
     lock.lock();
-    failure.reached = running_ + failure.started;
-    const bool admits = failure.error == 0 && !closed_;
-    for (pool_worker* const each : batch)
-      each->passed = admits ? pool_worker::phase::admitted : pool_worker::phase::dismissed;
-    gate_.notify_all();
-    if (admits) {
-      take_target(wanted);
+    while (failure.error == 0 && size_.grows && !size_.closed) {
+      if (!settled_.wait(lock, deadline)) break;  // woken by let_in() and close()
+    }
+    end_settling();
+    failure.reached = size_.running + failure.started;
+    if (!size_.grows) return failure;
+    if (failure.error == 0 && !size_.closed) {
+      admit();
+      lock.unlock();
+      gate_.open(number);
+      lock.lock();
     } else {
       dismiss(lock, batch, failure.started);
     }
     return failure;
   }
 
-  [[nodiscard]] int start_thread(pool_worker& worker, std::size_t nth) noexcept {
-    const int pretended = options_.start_fault ? options_.start_fault(nth) : 0;
-    if (pretended != 0) return pretended;
-    return worker.thread.start({.name = worker.name, .stack_bytes = options_.stack_bytes},
-                               [this, &worker]() noexcept { live(worker); });
+  /// All threads of the growth exist: it takes place, at once. mutex_ is held.
+  void admit() noexcept {
+    size_.grows = false;
+    size_.take(size_.kept);
+    const std::size_t late = gate_.let_in();
+    if (!options_.on_start) size_.count_in(size_.starting - late);
+    tell_orders();
   }
 
   /// Joins the threads of a batch that was not admitted; they never ran a task or a hook.
   void dismiss(pool_lock& lock, const std::vector<pool_worker*>& batch, std::size_t started) {
+    size_.grows = false;
     lock.unlock();
+    gate_.dismiss(batch.front()->batch);
     for (std::size_t i = 0; i < started; ++i)
       join_by(*batch[i], no_deadline);
     lock.lock();
-    starting_ = 0;
+    size_.starting = 0;
     for (pool_worker* const each : batch)
       slots_.give_back(*each);
-    keep(target_);
+    size_.kept = size_.target;
+    tell_orders();
+    idle_.call(size_.too_many());
   }
 
   void close() noexcept {
-    if (closed_) return;
-    closed_ = true;
+    if (size_.closed) return;
+    size_.closed = true;
     intake_.close();
-    if (target_ != 0) ++generation_;
-    target_ = 0;
+    if (size_.target != 0) ++size_.generation;
+    size_.target = 0;
     tell_orders();
     idle_.call(options_.max_workers);
-    changed_.notify_all();
+    settled_.tell();
   }
 
   // What workers are told between tasks.
@@ -555,11 +565,11 @@ class pool_core {
   static constexpr unsigned threads_gone = 2;  // one is to be joined, and nobody waits to do it
   static constexpr unsigned shut = 4;          // closed: leave when nothing is left
 
-  /// mutex_ is held. See I4.
+  /// mutex_ is held. See I1.
   void tell_orders() noexcept {
-    const unsigned now = (!closed_ && running_ > kept_ ? too_many : 0U) |
-                         (slots_.any_gone() && settle_waiters_ == 0 ? threads_gone : 0U) |
-                         (closed_ ? shut : 0U);
+    const unsigned now = (!size_.closed && size_.too_many() != 0 ? too_many : 0U) |
+                         (slots_.any_gone() && !settled_.any() ? threads_gone : 0U) |
+                         (size_.closed ? shut : 0U);
     // relaxed: as it is written under mutex_
     if (orders_.load(sync::relaxed) != now) orders_.store(now, sync::relaxed);
   }
@@ -571,24 +581,15 @@ class pool_core {
   idle_workers idle_;    // thread-safe by itself
   task_intake intake_;   // thread-safe by itself
   drain_watch drained_;  // thread-safe by itself
-  // relaxed: see I4; written under mutex_
+  // relaxed: see I1; written under mutex_
   alignas(cache_line) sync::atomic<unsigned> orders_{0};
 
   alignas(cache_line) mutable sync::mutex mutex_;  // guards everything below
-  sync::condition_variable gate_;                  // `passed` of new workers was written
-  sync::condition_variable changed_;  // workers came or went, a resize ended, or closed_
-
-  std::size_t blocked_ = 0;         // guarded by mutex_
-  std::size_t target_ = 0;          // guarded by mutex_
-  std::size_t kept_ = 0;            // guarded by mutex_; workers above it retire
-  std::size_t running_ = 0;         // guarded by mutex_
-  std::size_t starting_ = 0;        // guarded by mutex_
-  std::size_t leaving_ = 0;         // guarded by mutex_
-  std::uint64_t generation_ = 0;    // guarded by mutex_
-  std::size_t settle_waiters_ = 0;  // guarded by mutex_; they join who is gone
-  bool resizing_ = false;           // guarded by mutex_; a resize has not answered
-  bool closed_ = false;             // guarded by mutex_
-  worker_slots slots_;              // guarded by mutex_
+  std::size_t blocked_ = 0;                        // guarded by mutex_
+  pool_size size_;                                 // guarded by mutex_
+  worker_slots slots_;                             // guarded by mutex_
+  settle_watch settled_;                           // guarded by mutex_, but as it says
+  start_gate gate_;                                // thread-safe by itself, as it says
 };
 
 }  // namespace detail

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "message.hpp"
+#include "pool_options.hpp"
 #include "sync.hpp"
 #include "thread_exit.hpp"
 #include "work_supply.hpp"
@@ -29,22 +30,30 @@ namespace detail {
 /// One thread of a pool. Its slot is reused after the thread was joined and freed with the pool, so
 /// that a wake-up sent a moment too late still finds it.
 struct pool_worker {
-  enum class phase : std::uint8_t { gate, admitted, dismissed };
-
   sync::native_thread thread;     // used by whoever starts or joins it
   thread_number number = 0;       // written by the thread before it passes the gate
   std::size_t index = 0;          // constant; the n of its name
   worker_share* share = nullptr;  // constant; what it has for its work
   char name[16] = {};             // constant
-  phase passed = phase::gate;     // guarded by the pool's mutex
+  std::uint64_t batch = 0;        // written before its thread starts; that thread's growth
 };
 
-/// Joins a thread that is about to end. A join cannot be given up, so a caller with a deadline
+/// Starts the `nth` thread of a batch, which calls live(worker).
+/// @return 0 or an errno
+template <class Live>
+[[nodiscard]] int start_worker(pool_worker& worker, elastic_pool_options& options, std::size_t nth,
+                               Live live) noexcept {
+  const int pretended = options.start_fault ? options.start_fault(nth) : 0;
+  if (pretended != 0) return pretended;
+  return worker.thread.start({.name = worker.name, .stack_bytes = options.stack_bytes},
+                             [live, &worker]() noexcept { live(worker); });
+}
+
+/// Joins a thread that is about to end. Where a join cannot be given up, a caller with a deadline
 /// first looks whether the thread has ended.
 /// @return false when the deadline passed first; the thread is not joined then
 inline bool join_by(pool_worker& gone, time_point deadline) noexcept {
-  if (deadline != no_deadline && !await_thread_exit(gone.number, deadline)) return false;
-  gone.thread.join();
+  if (!join_or_give_up(gone.thread, gone.number, deadline)) return false;
   // The kernel wakes the joiner a little before it takes the thread off its list. Bounded, as a
   // number may be given to another thread at once.
   constexpr auto long_enough = std::chrono::milliseconds(50);
@@ -58,8 +67,9 @@ class worker_slots {
   /// Slots for `count` new threads, all at the gate.
   /// @param prefix  their names are `<prefix>-<index>`
   /// @param supply  has a share for each slot
+  /// @param number  of the batch that the threads are
   [[nodiscard]] std::vector<pool_worker*> take_free(std::size_t count, const std::string& prefix,
-                                                    work_supply& supply) {
+                                                    work_supply& supply, std::uint64_t number) {
     const std::size_t fresh = count > free_.size() ? count - free_.size() : 0;
     const std::size_t slots = slots_.size() + fresh;
     supply.reserve(slots);
@@ -79,7 +89,7 @@ class worker_slots {
     std::vector<pool_worker*> batch(first, free_.end());
     free_.erase(first, free_.end());
     for (pool_worker* const each : batch)
-      each->passed = pool_worker::phase::gate;
+      each->batch = number;
     return batch;
   }
 
