@@ -1187,6 +1187,21 @@ TEST_CASE("elastic_pool is unchanged when a growth lacks memory") {
   CHECK(pool.stats().running == 6);
 }
 
+TEST_CASE("elastic_pool answers a change that it took though it lacks memory to tell of it") {
+  elastic_pool pool(3);
+  const held_workers held(pool, 3);
+  resize_result told;
+  CHECK(veltrix_test::fail_each_allocation(
+            [&] { told = pool.resize_to(1, {.deadline = steady_clock::now()}); }, [] {}) == 0);
+  CHECK(told.status == resize_status::backoff);
+  CHECK(told.reason == backoff_reason::settling);
+  CHECK(told.target == 1);
+  CHECK(told.running == 3);
+  CHECK(told.retiring == 2);
+  CHECK(told.retry_after > duration::zero());
+  CHECK(told.message.empty());
+}
+
 TEST_CASE("elastic_pool accepts nothing when posting lacks memory") {
   elastic_pool pool(1);
   std::atomic<int> ran{0};

@@ -4,7 +4,7 @@
 // Threads: pure functions.
 // Progress: allocate.
 // Callbacks: none.
-// Exceptions: std::bad_alloc.
+// Exceptions: std::bad_alloc, but for unfinished().
 // Lifetime: return by value.
 // Guide: docs/elastic_pool.md
 // SPDX-License-Identifier: BSL-1.0
@@ -148,19 +148,37 @@ struct answer_source {
                    .next = "do not ask again"});
 }
 
+inline constexpr duration settling_retry = std::chrono::milliseconds(50);
+
 /// The change was taken, and the deadline came before the last worker.
 [[nodiscard]] inline resize_result settling(answer_source from) {
   const resize_result& state = from.state;
   const std::string got = text_of(state.running) + " running, " + text_of(state.starting) +
                           " starting, " + text_of(state.retiring) + " retiring at the deadline";
   const std::string allowed = text_of(state.target) + " running";
-  return back_off(std::move(from), backoff_reason::settling, std::chrono::milliseconds(50),
+  return back_off(std::move(from), backoff_reason::settling, settling_retry,
                   {.where = {},
                    .what = "workers",
                    .got = got,
                    .allowed = allowed,
                    .stays = {},
                    .next = "they go on settling; look at the state"});
+}
+
+/// What is answered once a change was taken and is not done: never throws, but without memory the
+/// answer lacks its text.
+/// @param closed  the pool was stopped meanwhile; else the deadline came
+[[nodiscard]] inline resize_result unfinished(answer_source from, bool closed) noexcept {
+  resize_result untold = from.state;
+  untold.status = resize_status::backoff;
+  untold.reason = closed ? backoff_reason::shutting_down : backoff_reason::settling;
+  untold.retry_after = closed ? duration::zero() : settling_retry;
+  VELTRIX_TRY {
+    return closed ? shut_down(std::move(from)) : settling(std::move(from));
+  }
+  VELTRIX_CATCH_ALL {
+    return untold;
+  }
 }
 
 /// Below the least (`direction` < 0) or above the most.

@@ -449,8 +449,8 @@ class pool_core {
       tell_orders();
     }
     await_settled(lock, deadline);
-    if (size_.closed) return shut_down(size_.answer_from(where));
-    return size_.settled() ? size_.answer_from(where).state : settling(size_.answer_from(where));
+    if (size_.settled() && !size_.closed) return size_.answer_from(where).state;
+    return unfinished(size_.answer_from(where), size_.closed);
   }
 
   /// Waits until what runs is what was asked, the deadline passes or the pool is closed.

@@ -73,7 +73,8 @@ struct [[nodiscard]] resize_result {
   int error = 0;                                 ///< errno of a resource_limit
   std::uint64_t limit = 0;                       ///< the bound that was met; 0: not found
   std::string limit_source = {};                 ///< where the bound comes from
-  std::string message = {};                      ///< one line for people; empty on ack
+  /// One line for people. Empty on ack, and where there was no memory to tell of a change taken.
+  std::string message = {};
 
   /// True on ack.
   [[nodiscard]] explicit operator bool() const noexcept { return status == resize_status::ack; }
