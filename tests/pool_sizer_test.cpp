@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "veltrix/elastic_pool.hpp"
@@ -265,6 +266,28 @@ TEST_CASE("pool_sizer decides once in a window, and begins anew when counters st
   const std::size_t now = sizer.size();
   CHECK_FALSE(sizer.observe({.completed = 1}, start + 9s));  // another pool, or a restarted count
   CHECK(sizer.size() == now);
+}
+
+TEST_CASE(
+    "pool_sizer that lacks memory to say why has decided nothing, and decides the same then") {
+  const pool_sizer_options options{.ceiling = 64, .latency_budget = 1s};
+  pool_sizer sizer(16, options);
+  pool_sizer twin(16, options);
+  pool_sample seen;
+  time_point now = time_point() + 1h;
+  random_source random(7);
+  int failures = 0;
+  for (int window = 0; window < 200; ++window, now = now + 1s) {
+    seen.completed += random.below(2000);
+    seen.timeouts += random.below(8) == 0 ? 1 : 0;
+    const sizing_decision wanted = twin.observe(seen, now);
+    sizing_decision told;
+    failures += veltrix_test::fail_each_allocation([&] { told = sizer.observe(seen, now); },
+                                                   [&] { CHECK(sizer.size() != wanted.size); });
+    REQUIRE(told.size == wanted.size);
+    REQUIRE(told.message == wanted.message);
+  }
+  CHECK(failures > 100);
 }
 
 TEST_CASE("pool_sizer says what it changed, why, and by which figures") {

@@ -104,10 +104,17 @@ class pool_sizer {
     if (past < options_.window) return {.size = size_};
     const double rate = static_cast<double>(seen.completed - last_.completed) * 1e9 /
                         static_cast<double>(past.count());
+    const course before = course_;
     const sizing_reason why = judge(seen, rate);
     const std::size_t next = next_size(why);
     sizing_decision told{.size = next, .reason = why};
-    if (next != size_) told.message = text_of(next, why, seen, rate);
+    VELTRIX_TRY {
+      if (next != size_) told.message = text_of(next, why, seen, rate);
+    }
+    VELTRIX_CATCH_ALL {
+      course_ = before;
+      VELTRIX_RETHROW;
+    }
     size_ = next;
     rate_ = rate;
     static_cast<void>(begin(seen, now));
@@ -118,7 +125,7 @@ class pool_sizer {
   /// calls fail without work. Judging begins anew at `now`: nothing that was counted before it is
   /// judged, and the first window after it is only measured. Call it as long as that time lasts.
   void hold(const pool_sample& seen, time_point now) noexcept {
-    judged_ = false;
+    course_.judged = false;
     static_cast<void>(begin(seen, now));
   }
 
@@ -128,6 +135,13 @@ class pool_sizer {
   }
 
  private:
+  /// What a judgement changes.
+  struct course {
+    bool judged = false;          // rate_ is of a window that may be compared with
+    bool up = true;               // the direction of the next try
+    std::uint32_t calm_left = 0;  // windows before it may grow again
+  };
+
   static const pool_sizer_options& checked(const pool_sizer_options& options) {
     constexpr std::string_view where = "pool_sizer";
     constexpr std::size_t most = 65536;
@@ -156,19 +170,19 @@ class pool_sizer {
   sizing_reason judge(const pool_sample& seen, double rate) noexcept {
     const bool late = seen.latency > options_.latency_budget;
     if (seen.timeouts > last_.timeouts || seen.drops > last_.drops || late) {
-      calm_left_ = options_.calm;
-      up_ = false;
-      judged_ = false;  // the rate at another size says nothing of a try
+      course_.calm_left = options_.calm;
+      course_.up = false;
+      course_.judged = false;  // the rate at another size says nothing of a try
       return sizing_reason::pressure;
     }
-    if (calm_left_ != 0) --calm_left_;
-    if (!std::exchange(judged_, true)) return sizing_reason::none;
+    if (course_.calm_left != 0) --course_.calm_left;
+    if (!std::exchange(course_.judged, true)) return sizing_reason::none;
     if (rate > rate_ * (1 + options_.gain)) return sizing_reason::faster;
     if (rate < rate_ * (1 - options_.gain)) {
-      up_ = !up_;
+      course_.up = !course_.up;
       return sizing_reason::slower;
     }
-    up_ = size_ == options_.least;  // there it cannot try with fewer
+    course_.up = size_ == options_.least;  // there it cannot try with fewer
     return sizing_reason::no_gain;
   }
 
@@ -181,9 +195,9 @@ class pool_sizer {
       const std::size_t cut = std::min(of(options_.after_pressure), size_ - 1);
       return std::max(cut, options_.least);
     }
-    if (up_ && calm_left_ != 0) return size_;
+    if (course_.up && course_.calm_left != 0) return size_;
     const std::size_t step = std::max<std::size_t>(of(options_.step), 1);
-    if (up_) return std::min(size_ + step, options_.ceiling);
+    if (course_.up) return std::min(size_ + step, options_.ceiling);
     return size_ - std::min(step, size_ - options_.least);
   }
 
@@ -204,12 +218,10 @@ class pool_sizer {
   const pool_sizer_options options_;
   std::size_t size_;
   bool begun_ = false;
-  bool judged_ = false;          // rate_ is of a window that may be compared with
-  bool up_ = true;               // the direction of the next try
-  std::uint32_t calm_left_ = 0;  // windows before it may grow again
-  double rate_ = 0;              // of the window before, per second
-  pool_sample last_;             // at the begin of the window
-  time_point since_{};           // likewise
+  course course_;
+  double rate_ = 0;     // of the window before, per second
+  pool_sample last_;    // at the begin of the window
+  time_point since_{};  // likewise
 };
 
 /// What adapt() resizes, as elastic_pool: resize_to(size, options) answers with `target`.
