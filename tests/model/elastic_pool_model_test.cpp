@@ -78,6 +78,24 @@ TEST_CASE("elastic_pool model: a task that a worker posts and waits for goes to 
                   explore(to(1, 1'000'000), body));
 }
 
+TEST_CASE("elastic_pool model: a stop leaves a worker for what was posted before it") {
+  const auto body = [] {
+    meeting posted(2);
+    meeting both(2);
+    elastic_pool pool(2);
+    require(bool(pool.post([&] {
+              require(bool(pool.post([&] { both.arrive(); })), "taken");
+              posted.arrive();
+              both.arrive();
+            })),
+            "taken");
+    posted.arrive();
+    pool.stop();
+  };
+  check_exhausted("elastic_pool a stop after a worker's post, bound 1",
+                  explore(to(1, 1'000'000), body));
+}
+
 TEST_CASE("elastic_pool model: a post is seen though a group's wait looks under it") {
   const auto body = [] {
     meeting both(2);

@@ -293,10 +293,11 @@ class pool_core {
     return false;
   }
 
-  /// Others run what is in their deques. What is on its way into the ring wakes somebody then.
+  /// A task posted before the close may be waited for by its poster, so none is left, wherever it
+  /// is. What is on its way into the ring wakes somebody then.
   [[nodiscard]] bool leave_closed(pool_worker& self) noexcept {
     pool_lock lock(mutex_);
-    if (supply_.holds_shared()) return false;
+    if (supply_.holds_any()) return false;
     deregister(self);
     tell_settlers(lock);
     self.share->searching = false;
