@@ -5,12 +5,17 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
@@ -154,6 +159,78 @@ TEST_CASE("native_thread runs its body once and join shows what it wrote") {
   thread.join();
   CHECK(runs == 2);
 }
+
+#if VELTRIX_JOINS_UNTIL
+TEST_CASE("native_thread join_until gives up at its deadline, and joins a thread that has ended") {
+  using std::chrono::steady_clock;
+  std::atomic<bool> ends{false};
+  int written = 0;
+  native_thread thread;
+  REQUIRE(thread.start({}, [&] {
+    while (!ends.load(std::memory_order_acquire))
+      std::this_thread::yield();
+    written = 1;
+  }) == 0);
+  const auto soon = steady_clock::now() + std::chrono::milliseconds(5);
+  CHECK_FALSE(thread.join_until(soon));
+  CHECK(steady_clock::now() >= soon);
+  CHECK_FALSE(thread.join_until(steady_clock::now() - std::chrono::seconds(1)));
+  CHECK(thread.joinable());
+  ends.store(true, std::memory_order_release);
+  CHECK(thread.join_until(steady_clock::now() + std::chrono::minutes(1)));
+  CHECK_FALSE(thread.joinable());
+  CHECK(written == 1);
+}
+#endif
+
+#if defined(__linux__)
+/// Whether the page has memory.
+bool is_resident(void* page) {
+  unsigned char state = 0;
+  REQUIRE(mincore(page, seam::thread_stack::page_bytes(), &state) == 0);
+  return (state & 1) != 0;
+}
+
+TEST_CASE("native_thread runs on the stack it is given, and the next one does too") {
+  seam::thread_stack stack;
+  void* first = nullptr;
+  for (int round = 0; round < 3; ++round) {
+    native_thread thread;
+    bool inside = false;
+    REQUIRE(thread.start({.stack_bytes = 262'000, .stack = &stack}, [&] {
+      volatile char deep[200'000];
+      for (std::size_t i = 0; i < sizeof deep; i += 1024)
+        deep[i] = 1;
+      const auto low = reinterpret_cast<std::uintptr_t>(stack.base());
+      const auto here = reinterpret_cast<std::uintptr_t>(&deep[0]);
+      inside = here > low && here + sizeof deep < low + stack.bytes();
+    }) == 0);
+    thread.join();
+    CHECK(inside);
+    CHECK(stack.bytes() == 262'144);
+    if (round == 0) first = stack.base();
+    CHECK(stack.base() == first);
+    char* const deep_page = static_cast<char*>(stack.base()) + 131'072;
+    CHECK(is_resident(deep_page));
+    stack.trim();
+    CHECK_FALSE(is_resident(deep_page));
+    CHECK(is_resident(static_cast<char*>(stack.base()) + stack.bytes() - 4096));
+  }
+}
+
+TEST_CASE("thread_stack says EAGAIN when it cannot have the memory, and takes another size") {
+  seam::thread_stack stack;
+  CHECK(stack.reserve(~std::size_t{0} / 4096 * 4096) == EAGAIN);
+  CHECK(stack.reserve(std::size_t{1} << 60) == EAGAIN);
+  CHECK(stack.bytes() == 0);
+  REQUIRE(stack.reserve(65'536) == 0);
+  CHECK(stack.bytes() == 65'536);
+  REQUIRE(stack.reserve(131'072) == 0);
+  static_cast<char*>(stack.base())[131'071] = 1;
+  stack.release();
+  CHECK(stack.bytes() == 0);
+}
+#endif
 
 TEST_CASE("native_thread says ENOMEM when there is no memory for its body") {
   native_thread thread;

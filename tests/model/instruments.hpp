@@ -818,6 +818,7 @@ class native_thread {
   struct options {
     const char* name = nullptr;
     std::size_t stack_bytes = 0;
+    void* stack = nullptr;
   };
   template <class Body>
   [[nodiscard]] int start(const options&, Body body, source_line at = source_line::here()) {

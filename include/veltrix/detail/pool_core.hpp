@@ -544,7 +544,7 @@ class pool_core {
     lock.lock();
     size_.starting = 0;
     for (pool_worker* const each : batch)
-      slots_.give_back(*each);
+      slots_.give_back_bare(*each);
     size_.kept = size_.target;
     tell_orders();
     idle_.call(size_.too_many());

@@ -28,8 +28,9 @@ inline namespace VELTRIX_ABI {
 namespace detail {
 
 /// One thread of a pool. Its slot is reused after the thread was joined and freed with the pool, so
-/// that a wake-up sent a moment too late still finds it.
+/// that a wake-up sent a moment too late still finds it. The stack is reused with it.
 struct pool_worker {
+  sync::thread_stack stack;       // as thread; kept for the next one
   sync::native_thread thread;     // used by whoever starts or joins it
   thread_number number = 0;       // written by the thread before it passes the gate
   std::size_t index = 0;          // constant; the n of its name
@@ -45,8 +46,9 @@ template <class Live>
                                Live live) noexcept {
   const int pretended = options.start_fault ? options.start_fault(nth) : 0;
   if (pretended != 0) return pretended;
-  return worker.thread.start({.name = worker.name, .stack_bytes = options.stack_bytes},
-                             [live, &worker]() noexcept { live(worker); });
+  return worker.thread.start(
+      {.name = worker.name, .stack_bytes = options.stack_bytes, .stack = &worker.stack},
+      [live, &worker]() noexcept { live(worker); });
 }
 
 /// Joins a thread that is about to end. Where a join cannot be given up, a caller with a deadline
@@ -54,6 +56,7 @@ template <class Live>
 /// @return false when the deadline passed first; the thread is not joined then
 inline bool join_by(pool_worker& gone, time_point deadline) noexcept {
   if (!join_or_give_up(gone.thread, gone.number, deadline)) return false;
+  gone.stack.trim();
   // The kernel wakes the joiner a little before it takes the thread off its list. Bounded, as a
   // number may be given to another thread at once.
   constexpr auto long_enough = std::chrono::milliseconds(50);
@@ -95,6 +98,12 @@ class worker_slots {
 
   /// A slot without a thread.
   void give_back(pool_worker& slot) noexcept { free_.push_back(&slot); }
+
+  /// The same, of a growth that failed: the memory of its stack may be what was short.
+  void give_back_bare(pool_worker& slot) noexcept {
+    slot.stack.release();
+    give_back(slot);
+  }
 
   /// A thread that only returns now.
   void list_gone(pool_worker& slot) noexcept { gone_.push_back(&slot); }

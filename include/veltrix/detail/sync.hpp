@@ -29,6 +29,7 @@
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -328,10 +329,68 @@ inline void asymmetric_fence_heavy(fence_mode mode) noexcept {
 
 #endif
 
+/// Memory for the stacks of threads that follow one another. The platform's own is mapped or
+/// cleared for each thread, and others' processors are interrupted for it; this one is kept, with
+/// the pages at its top. A page below it is guarded.
+class thread_stack {
+ public:
+  thread_stack() = default;
+  thread_stack(const thread_stack&) = delete;
+  thread_stack& operator=(const thread_stack&) = delete;
+  ~thread_stack() { release(); }
+
+#if defined(__linux__) && !defined(VELTRIX_MODEL)
+  /// Has so many bytes from here on, whole pages; nothing happens if it has them already.
+  /// @return 0, or EAGAIN as of a thread that cannot have a stack
+  [[nodiscard]] int reserve(std::size_t bytes) noexcept {
+    if (bytes == bytes_) return 0;
+    release();
+    const std::size_t page = page_bytes();
+    if (bytes > ~std::size_t{0} - page) return EAGAIN;
+    constexpr int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK;
+    void* const mapped = ::mmap(nullptr, bytes + page, PROT_NONE, kind, -1, 0);
+    if (mapped == MAP_FAILED) return EAGAIN;
+    base_ = static_cast<char*>(mapped) + page;
+    bytes_ = bytes;
+    if (::mprotect(base_, bytes_, PROT_READ | PROT_WRITE) == 0) return 0;
+    release();
+    return EAGAIN;
+  }
+
+  [[nodiscard]] void* base() const noexcept { return base_; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+  /// Gives pages back that only a deep call has used; no thread runs on it.
+  void trim() noexcept {
+    constexpr std::size_t kept = 32768;
+    if (bytes_ > kept)
+      ::madvise(base_, (bytes_ - kept) / page_bytes() * page_bytes(), MADV_DONTNEED);
+  }
+
+  /// Gives all of it back; no thread runs on it.
+  void release() noexcept {
+    if (bytes_ != 0) ::munmap(base_ - page_bytes(), bytes_ + page_bytes());
+    bytes_ = 0;
+  }
+
+  [[nodiscard]] static std::size_t page_bytes() noexcept {
+    return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  }
+
+ private:
+  char* base_ = nullptr;   // the lowest byte
+  std::size_t bytes_ = 0;  // 0: none is mapped
+#else
+  void trim() noexcept {}
+  void release() noexcept {}
+#endif
+};
+
 /// What start() gives the new thread.
 struct thread_options {
-  const char* name = nullptr;   ///< copied, at most 15 bytes; null keeps the parent's name
-  std::size_t stack_bytes = 0;  ///< 0 keeps the platform's default; else rounded up to a page
+  const char* name = nullptr;     ///< copied, at most 15 bytes; null keeps the parent's name
+  std::size_t stack_bytes = 0;    ///< 0 keeps the platform's default; else rounded up to a page
+  thread_stack* stack = nullptr;  ///< where; null: memory of the platform. Outlives the join
 };
 
 /// A thread's name as the kernel keeps it: at most 15 bytes; empty for none.
@@ -402,12 +461,7 @@ class native_thread {
 #if defined(__linux__)
     ::pthread_attr_t attributes;
     if (const int error = ::pthread_attr_init(&attributes); error != 0) return error;
-    int error = 0;
-    if (options.stack_bytes != 0) {
-      const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-      const std::size_t pages = (options.stack_bytes - 1) / page + 1;
-      error = ::pthread_attr_setstacksize(&attributes, pages * page);  // wraps to 0: EINVAL
-    }
+    int error = size_stack(attributes, options);
     if (error == 0) {
       error = ::pthread_create(&handle_, &attributes, &packet<Body>::run, carried.get());
     }
@@ -470,6 +524,21 @@ class native_thread {
   };
 
 #if defined(__linux__)
+  static int size_stack(::pthread_attr_t& attributes, const thread_options& options) noexcept {
+    int error = 0;
+    if (options.stack_bytes != 0) {
+      const std::size_t page = thread_stack::page_bytes();
+      const std::size_t pages = (options.stack_bytes - 1) / page + 1;
+      error = ::pthread_attr_setstacksize(&attributes, pages * page);  // wraps to 0: EINVAL
+    }
+    if (options.stack == nullptr || error != 0) return error;
+    std::size_t bytes = 0;  // the default where none was set
+    error = ::pthread_attr_getstacksize(&attributes, &bytes);
+    if (error == 0) error = options.stack->reserve(bytes);
+    if (error != 0) return error;
+    return ::pthread_attr_setstack(&attributes, options.stack->base(), options.stack->bytes());
+  }
+
   ::pthread_t handle_{};  // valid while joinable_
 #else
   std::thread handle_;  // valid while joinable_
