@@ -285,20 +285,19 @@ TEST_CASE("elastic_pool lets nobody of a growth in before its last thread exists
   pool_stats seen;
   std::atomic<int> begun{0};
   int begun_then = -1;
-  elastic_pool pool(1, {.on_start = [&](std::size_t) { begun.fetch_add(1); },
-                        .start_fault =
-                            [&](std::size_t nth) {
-                              if (grown.load() != nullptr && nth == 3) {
-                                for (int i = 0; i < 2000;
-                                     ++i)  // those that exist have come by then
-                                  std::this_thread::yield();
-                                seen = grown.load()->stats();
-                                begun_then = begun.load();
-                              }
-                              return 0;
-                            }});
+  const auto look = [&](std::size_t nth) {
+    if (grown.load() != nullptr && nth == 3) {
+      for (int i = 0; i < 50; ++i)  // those that exist have come by then
+        std::this_thread::yield();
+      seen = grown.load()->stats();
+      begun_then = begun.load();
+    }
+    return 0;
+  };
+  const auto begin = [&](std::size_t) { begun.fetch_add(1); };
+  elastic_pool pool(1, {.on_start = begin, .start_fault = look});
   grown.store(&pool);
-  CHECK(pool.resize_to(5).status == resize_status::ack);
+  CHECK(pool.resize_to(5, {.deadline = no_deadline}).status == resize_status::ack);
   CHECK(seen.configured == 1);
   CHECK(seen.running == 1);
   CHECK(seen.starting == 4);
@@ -310,7 +309,7 @@ TEST_CASE("elastic_pool acknowledges a resize after the hooks of those it counts
   std::atomic<int> begun{0}, ended{0};
   const auto late = [](std::atomic<int>& count) {
     return [&count](std::size_t) {
-      for (int i = 0; i < 200; ++i)
+      for (int i = 0; i < 20; ++i)
         std::this_thread::yield();
       count.fetch_add(1);
     };
@@ -318,9 +317,9 @@ TEST_CASE("elastic_pool acknowledges a resize after the hooks of those it counts
   elastic_pool pool(1, {.on_start = late(begun), .on_stop = late(ended)});
   CHECK(begun.load() == 1);
   for (int round = 1; round <= 5; ++round) {
-    CHECK(pool.resize_to(5).status == resize_status::ack);
+    CHECK(pool.resize_to(5, {.deadline = no_deadline}).status == resize_status::ack);
     CHECK(begun.load() == 1 + 4 * round);
-    CHECK(pool.resize_to(1).status == resize_status::ack);
+    CHECK(pool.resize_to(1, {.deadline = no_deadline}).status == resize_status::ack);
     CHECK(ended.load() == 4 * round);
   }
 }
