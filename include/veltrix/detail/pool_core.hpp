@@ -211,8 +211,9 @@ class pool_core {
     worker_share& mine = *me.share;
     for (;;) {
       // relaxed: who sits down looks again under I1's lock and fence; else it may be late
-      if ((orders_.load(sync::relaxed) & (too_many | threads_gone)) != 0) [[unlikely]] {
-        if (!obey(self)) return;
+      if (const unsigned orders = orders_.load(sync::relaxed); orders != 0) [[unlikely]] {
+        if ((orders & newcomers) != 0 && !mine.searching && !sync::repeatable) sync::yield();
+        if ((orders & (too_many | threads_gone)) != 0 && !obey(self)) return;
       }
       task injected;
       if (task_node* const node = supply_.take(mine, injected)) {
@@ -496,15 +497,11 @@ class pool_core {
     size_.starting = missing;
     begin_settling();
     lock.unlock();
-    start_failure failure;  // nothing throws until the batch is admitted or dismissed
-    while (failure.started < missing && failure.error == 0) {
-      failure.error = start_worker(*batch[failure.started], options_, failure.started,
-                                   [this](pool_worker& self) noexcept { live(self); });
-      failure.started += failure.error == 0 ? 1 : 0;
-    }
+    start_failure failure =  // nothing throws until the batch is admitted or dismissed
+        start_batch(batch, options_, [this](pool_worker& self) noexcept { live(self); });
     if (failure.error != 0) {
       failure.limit = likely_cause(options_.stack_bytes);
-    } else {
+    } else if (supply_.count().inside == 0) {  // else the processors are not to be given away
       gate_.look_out(deadline);
     }
     lock.lock();
@@ -565,12 +562,13 @@ class pool_core {
   static constexpr unsigned too_many = 1;      // more run than are kept
   static constexpr unsigned threads_gone = 2;  // one is to be joined, and nobody waits to do it
   static constexpr unsigned shut = 4;          // closed: leave when nothing is left
+  static constexpr unsigned newcomers = 8;     // let them have the processor: they have had none
 
   /// mutex_ is held. See I1.
   void tell_orders() noexcept {
     const unsigned now = (!size_.closed && size_.too_many() != 0 ? too_many : 0U) |
                          (slots_.any_gone() && !settled_.any() ? threads_gone : 0U) |
-                         (size_.closed ? shut : 0U);
+                         (size_.closed ? shut : 0U) | (size_.grows ? newcomers : 0U);
     // relaxed: as it is written under mutex_
     if (orders_.load(sync::relaxed) != now) orders_.store(now, sync::relaxed);
   }

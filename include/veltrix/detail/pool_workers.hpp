@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "message.hpp"
+#include "pool_answers.hpp"
 #include "pool_options.hpp"
 #include "sync.hpp"
 #include "thread_exit.hpp"
@@ -49,6 +50,18 @@ template <class Live>
   return worker.thread.start(
       {.name = worker.name, .stack_bytes = options.stack_bytes, .stack = &worker.stack},
       [live, &worker]() noexcept { live(worker); });
+}
+
+/// Starts the threads of a batch one after the other, up to the first that fails.
+template <class Live>
+[[nodiscard]] start_failure start_batch(const std::vector<pool_worker*>& batch,
+                                        elastic_pool_options& options, Live live) noexcept {
+  start_failure failure;
+  while (failure.started < batch.size() && failure.error == 0) {
+    failure.error = start_worker(*batch[failure.started], options, failure.started, live);
+    failure.started += failure.error == 0 ? 1 : 0;
+  }
+  return failure;
 }
 
 /// Joins a thread that is about to end. Where a join cannot be given up, a caller with a deadline
