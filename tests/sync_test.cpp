@@ -183,11 +183,11 @@ TEST_CASE("native_thread join_until gives up at its deadline, and joins a thread
 }
 #endif
 
-#if defined(__linux__)
+#if VELTRIX_KEEPS_STACKS
 /// Whether the page has memory.
 bool is_resident(void* page) {
   unsigned char state = 0;
-  REQUIRE(mincore(page, seam::thread_stack::page_bytes(), &state) == 0);
+  REQUIRE(mincore(page, seam::page_bytes(), &state) == 0);
   return (state & 1) != 0;
 }
 

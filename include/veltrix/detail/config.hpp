@@ -65,6 +65,13 @@
 #define VELTRIX_JOINS_UNTIL 0
 #endif
 
+// Whether a pool keeps the stacks of its threads: the sanitizers enlarge only the platform's.
+#if defined(__linux__) && !VELTRIX_TSAN && !VELTRIX_ASAN
+#define VELTRIX_KEEPS_STACKS 1
+#else
+#define VELTRIX_KEEPS_STACKS 0
+#endif
+
 // Misuse by the caller: reported with both the condition and the sentence, in checked mode only.
 // Release builds do nothing and tell the optimiser nothing.
 #if VELTRIX_CHECKED

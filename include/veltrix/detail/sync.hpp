@@ -329,6 +329,12 @@ inline void asymmetric_fence_heavy(fence_mode mode) noexcept {
 
 #endif
 
+#if defined(__linux__)
+inline std::size_t page_bytes() noexcept {
+  return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+#endif
+
 /// Memory for the stacks of threads that follow one another. The platform's own is mapped or
 /// cleared for each thread, and others' processors are interrupted for it; this one is kept, with
 /// the pages at its top. A page below it is guarded.
@@ -339,7 +345,7 @@ class thread_stack {
   thread_stack& operator=(const thread_stack&) = delete;
   ~thread_stack() { release(); }
 
-#if defined(__linux__) && !defined(VELTRIX_MODEL)
+#if VELTRIX_KEEPS_STACKS && !defined(VELTRIX_MODEL)
   /// Has so many bytes from here on, whole pages; nothing happens if it has them already.
   /// @return 0, or EAGAIN as of a thread that cannot have a stack
   [[nodiscard]] int reserve(std::size_t bytes) noexcept {
@@ -371,10 +377,6 @@ class thread_stack {
   void release() noexcept {
     if (bytes_ != 0) ::munmap(base_ - page_bytes(), bytes_ + page_bytes());
     bytes_ = 0;
-  }
-
-  [[nodiscard]] static std::size_t page_bytes() noexcept {
-    return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   }
 
  private:
@@ -527,16 +529,19 @@ class native_thread {
   static int size_stack(::pthread_attr_t& attributes, const thread_options& options) noexcept {
     int error = 0;
     if (options.stack_bytes != 0) {
-      const std::size_t page = thread_stack::page_bytes();
+      const std::size_t page = page_bytes();
       const std::size_t pages = (options.stack_bytes - 1) / page + 1;
       error = ::pthread_attr_setstacksize(&attributes, pages * page);  // wraps to 0: EINVAL
     }
+#if VELTRIX_KEEPS_STACKS && !defined(VELTRIX_MODEL)
     if (options.stack == nullptr || error != 0) return error;
     std::size_t bytes = 0;  // the default where none was set
     error = ::pthread_attr_getstacksize(&attributes, &bytes);
     if (error == 0) error = options.stack->reserve(bytes);
     if (error != 0) return error;
-    return ::pthread_attr_setstack(&attributes, options.stack->base(), options.stack->bytes());
+    error = ::pthread_attr_setstack(&attributes, options.stack->base(), options.stack->bytes());
+#endif
+    return error;
   }
 
   ::pthread_t handle_{};  // valid while joinable_
