@@ -948,7 +948,6 @@ TEST_CASE("keyed_executor allocates nothing once its memory is warm") {
   CHECK(all_taken);
 }
 
-#if VELTRIX_CHECKED
 TEST_CASE("keyed_executor reports its end inside its own handler") {
   const auto seen = veltrix_test::run_to_its_end([] {
     std::unique_ptr<event_lanes<inline_executor>> lanes;
@@ -959,7 +958,6 @@ TEST_CASE("keyed_executor reports its end inside its own handler") {
   CHECK(seen.aborted);
   CHECK(seen.told.find("destroyed by its own handler") != std::string::npos);
 }
-#endif
 
 namespace {
 

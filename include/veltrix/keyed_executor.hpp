@@ -70,8 +70,12 @@ class keyed_executor final : private detail::keyed_core<Item> {
         weigher_(std::move(weigher)),
         executor_(std::forward<Executor>(where)) {}
   /// Closes, then handles or waits for everything accepted. Call stop() before to abandon it.
+  /// Called by a handler of its own, it reports so and aborts, in every build.
   ~keyed_executor() {
-    VELTRIX_ASSERT(!core::inside_handler(), "a keyed_executor was destroyed by its own handler");
+    if (core::inside_handler()) {  // else it would wait for itself, for ever
+      detail::misuse("outside its handlers", "a keyed_executor was destroyed by its own handler",
+                     __FILE__, __LINE__);
+    }
     core::finish();
   }
 
