@@ -1216,6 +1216,37 @@ TEST_CASE("elastic_pool accepts nothing when posting lacks memory") {
   CHECK(pool.stats().posted == 1);
 }
 
+TEST_CASE("elastic_pool refuses an empty task, alone and in a bulk") {
+  elastic_pool pool(1);
+  veltrix::task empty;
+  CHECK_THROWS_AS(pool.post(empty), std::invalid_argument);
+  CHECK_THROWS_AS(pool.try_post(veltrix::task()), std::invalid_argument);
+  veltrix::task tasks[3] = {veltrix::task([] {}), veltrix::task(), veltrix::task([] {})};
+  CHECK_THROWS_AS(pool.post_bulk(tasks), std::invalid_argument);
+  CHECK(static_cast<bool>(tasks[0]));
+  CHECK(pool.stats().posted == 0);
+}
+
+TEST_CASE("elastic_pool parallel_for counts in the type that holds both ends") {
+  elastic_pool pool(2);
+  const std::uint64_t far = (std::uint64_t{1} << 32) + 10;
+  std::atomic<std::uint64_t> sum{0};
+  pool.parallel_for(far - 10, far, [&](std::uint64_t i) { sum.fetch_add(i); });
+  CHECK(sum.load() == 10 * far - 55);
+  std::atomic<int> calls{0};
+  pool.parallel_for(0, std::uint64_t{5}, [&](auto i) {
+    static_assert(std::same_as<decltype(i), std::uint64_t>);
+    calls.fetch_add(1);
+  });
+  pool.parallel_for(-3, std::int64_t{2}, [&](std::int64_t i) { calls.fetch_add(i < 0 ? 10 : 1); });
+  CHECK(calls.load() == 37);
+  pool.parallel_for(5, 0U, [&](auto) { calls.fetch_add(1); });
+  CHECK(calls.load() == 37);
+  CHECK_THROWS_AS(pool.parallel_for(-1, 2U, [&](auto) { calls.fetch_add(1); }),
+                  std::invalid_argument);
+  CHECK(calls.load() == 37);
+}
+
 TEST_CASE("elastic_pool calls a worker for the part of a bulk that memory sufficed for") {
   elastic_pool pool(2, {.thread_name = "vx-b"});
   std::atomic<bool> others_ran{true};
@@ -1234,7 +1265,7 @@ TEST_CASE("elastic_pool calls a worker for the part of a bulk that memory suffic
           if (!eventually([&] { return pool.stats().queued == 0; })) others_ran = false;
         });
   });
-  CHECK(attempts.get() > 3);
+  CHECK(attempts.get() > 1);
   CHECK(others_ran);
 }
 

@@ -121,6 +121,7 @@ class elastic_pool {
   /// @param work  called once, on a worker. A detail::task is moved from only when it was accepted;
   ///              any other callable is moved or copied first, and destroyed unrun when refused
   /// @return accepted or closed. O(1) amortised; blocks while full.
+  /// Throws std::invalid_argument for an empty task; std::bad_alloc. Nothing is posted then.
   template <class Work>
   post_result post(Work&& work) {
     return give(std::forward<Work>(work), detail::when_full::waits);
@@ -162,19 +163,23 @@ class elastic_pool {
   /// the caller does whatever no worker has begun. A pool that is stopped, full or without memory
   /// leaves it all to the caller, who also begins alone where no grain is chosen and there are many
   /// indices to each thread: what takes no longer than to call a worker calls none.
-  template <std::integral Index, class Body>
-  void parallel_for(Index begin, std::type_identity_t<Index> end, Body&& body) {
+  /// @param begin,end  of any integer types; `body` gets the type that holds both
+  /// Throws std::invalid_argument, with no call made, if that type cannot hold a negative `begin`.
+  template <std::integral First, std::integral Last, class Body>
+  void parallel_for(First begin, Last end, Body&& body) {
     parallel_for(begin, end, parallel_options{}, std::forward<Body>(body));
   }
 
   /// The same with a chosen grain.
-  template <std::integral Index, class Body>
-  void parallel_for(Index begin, std::type_identity_t<Index> end, parallel_options how,
-                    Body&& body) {
-    if (!(begin < end)) return;
+  template <std::integral First, std::integral Last, class Body>
+  void parallel_for(First begin, Last end, parallel_options how, Body&& body) {
+    using index = std::common_type_t<First, Last>;
+    if (!std::cmp_less(begin, end)) return;
+    if (!std::in_range<index>(begin)) detail::refuse_begin(static_cast<std::int64_t>(begin));
     const auto offset = static_cast<std::uint64_t>(begin);
-    auto shifted = [&](std::uint64_t at) { body(static_cast<Index>(offset + at)); };
-    detail::share_range(core_, static_cast<std::uint64_t>(end) - offset, how.grain, shifted);
+    const std::uint64_t count = static_cast<std::uint64_t>(end) - offset;
+    auto shifted = [&](std::uint64_t at) { body(static_cast<index>(offset + at)); };
+    detail::share_range(core_, count, how.grain, shifted);
   }
 
   /// Calls each of `first`, `second` and `others` once, at the same time if workers are free, and

@@ -17,9 +17,11 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
+#include "message.hpp"
 #include "pool_core.hpp"
 #include "sync.hpp"
 #include "task.hpp"
@@ -463,6 +465,12 @@ void invite(pool_core& core, const std::shared_ptr<State>& state, std::uint64_t 
     if (taken < now) return;
     copies -= now;
   }
+}
+
+[[noreturn]] inline void refuse_begin(std::int64_t begin) {
+  raise(std::invalid_argument(describe({"elastic_pool::parallel_for", "begin", text_of(begin),
+                                        "0 and above, as `end` is unsigned", "no call was made",
+                                        "give both ends a signed type"})));
 }
 
 /// Calls `body(i)` for 0 <= i < total on the pool and the calling thread. Many indices without a

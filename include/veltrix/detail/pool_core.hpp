@@ -92,7 +92,6 @@ class pool_core {
 
   /// Takes `work` when it is accepted, and only then. See work_supply::push() for `where`.
   post_result push(task& work, when_full policy, node_place* where = nullptr) {
-    VELTRIX_ASSERT(static_cast<bool>(work), "an empty task was posted");
     return intake_.push(own_share(), work, policy, where);
   }
 

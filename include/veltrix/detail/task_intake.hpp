@@ -4,7 +4,7 @@
 // Threads: all members may be called from any thread.
 // Progress: lock-free but for waking a worker; waits for room only when told so.
 // Callbacks: the noexcept moves of small captures.
-// Exceptions: std::bad_alloc with nothing taken.
+// Exceptions: std::invalid_argument for an empty task, std::bad_alloc; nothing is taken then.
 // Lifetime: supply and idle workers outlive it.
 // Guide: docs/elastic_pool.md
 // SPDX-License-Identifier: BSL-1.0
@@ -13,10 +13,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <utility>
 
 #include "../executor.hpp"
 #include "idle_workers.hpp"
+#include "message.hpp"
 #include "sync.hpp"
 #include "work_supply.hpp"
 
@@ -47,6 +49,8 @@ class task_intake {
 
   /// Takes `work` when it is accepted, and only then. See work_supply::push() for `where`.
   post_result push(poster from, task& work, when_full policy, node_place* where = nullptr) {
+    if (!work) [[unlikely]]
+      refuse_empty();
     if (from.worker) {
       const post_result told = push_on_worker(from, work, policy, where);
       if (told) idle_.call_after_push();
@@ -66,6 +70,10 @@ class task_intake {
   /// @return how many were taken, and why it stopped there if not all were
   std::pair<std::size_t, post_result> push_all(poster from, task* works, std::size_t count,
                                                when_full policy) {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!works[i]) [[unlikely]]
+        refuse_empty();
+    }
     return from.worker ? push_all_on_worker(from, works, count, policy)
                        : push_all_injected(works, count, policy);
   }
@@ -99,6 +107,12 @@ class task_intake {
   }
 
  private:
+  /// A worker would take it for no task at all.
+  [[noreturn, gnu::noinline]] static void refuse_empty() {
+    raise(std::invalid_argument(describe(
+        {"elastic_pool::post", "work", "an empty task", "a callable", "nothing was posted"})));
+  }
+
   static post_result refusal(ring_answer why) noexcept {
     if (why == ring_answer::closed) return {post_status::closed, "the pool was stopped"};
     return {post_status::full, "the pool's queue holds queue_capacity tasks"};
