@@ -804,14 +804,14 @@ class native_thread {
  public:
   native_thread() = default;
   native_thread(native_thread&& other) noexcept
-      : id_(other.id_), joinable_(std::exchange(other.joinable_, false)) {}
+      : id_(other.id_), joinable_(std::exchange(other.joinable_.write(), false)) {}
   native_thread& operator=(native_thread&& other) noexcept {
     id_ = other.id_;
-    joinable_ = std::exchange(other.joinable_, false);
+    joinable_ = std::exchange(other.joinable_.write(), false);
     return *this;
   }
   ~native_thread() {
-    if (joinable_ && the.running()) the.fail("a thread ended without join()");
+    if (the.running() && joinable_) the.fail("a thread ended without join()");
   }
 
   /// Stands for the seam's thread_options, which a caller gives in braces.
@@ -851,7 +851,7 @@ class native_thread {
 
  private:
   unsigned id_ = 0;
-  bool joinable_ = false;
+  var<bool> joinable_ = false;  // a join is ordered after the return of the start
 };
 
 }  // namespace veltrix_model

@@ -498,13 +498,16 @@ class pool_core {
     lock.unlock();
     start_failure failure =  // nothing throws until the batch is admitted or dismissed
         start_batch(batch, options_, [this](pool_worker& self) noexcept { live(self); });
+    bool whole = false;
     if (failure.error != 0) {
       failure.limit = likely_cause(options_.stack_bytes);
-    } else if (supply_.count().inside == 0) {  // else the processors are not to be given away
-      gate_.look_out(deadline);
+    } else {
+      whole = gate_.arrive() == start_gate::turn::last;
+      // Beside tasks the processors are not to be given away.
+      if (!whole && supply_.count().inside == 0) gate_.look_out(deadline);
     }
     lock.lock();
-    while (failure.error == 0 && size_.grows && !size_.closed) {
+    while (failure.error == 0 && !whole && size_.grows && !size_.closed) {
       if (!settled_.wait(lock, deadline)) break;  // woken by let_in() and close()
     }
     end_settling();

@@ -1,7 +1,8 @@
 // Where the threads of a growth wait until all of them have come, or are sent away.
 // Use for: pool_core. Internal.
 // Not for: a meeting that repeats itself; a batch passes once.
-// Threads: arrive() and wait() by the threads of a batch; the rest under the pool's mutex.
+// Threads: arrive() and wait() by the threads of a batch, arrive() by who starts them; the rest
+//   under the pool's mutex.
 // Progress: wait-free, O(1), but for a lock in open(), dismiss() and wait(), which blocks until
 // them, and look_out(), which takes a moment.
 // Callbacks: none.
@@ -24,10 +25,12 @@ inline namespace VELTRIX_ABI {
 namespace detail {
 
 /// One batch at a time: the next is expected when the fate of the last is decided. Threads know the
-/// number of their batch, since some of one that was let in may not have woken yet by then.
+/// number of their batch, since some of one that was let in may not have woken yet by then. Who
+/// starts them comes as well, when it has: before that, a thread that was let in and has left again
+/// could be joined while its start has not returned.
 ///
-/// I1: a batch is let in when all its threads exist: the last one to come knows it, and so does who
-///     started them. Those that come later than that pass at once.
+/// I1: a batch is let in when all its threads exist and their starts have returned: the last one to
+///     come knows it, and so does who started them. Those that come later than that pass at once.
 /// I2: nobody of a dismissed batch is left when the next is expected.
 class start_gate {
  public:
@@ -40,14 +43,15 @@ class start_gate {
   /// A batch of `count` threads is about to be started.
   /// @return its number; its threads need it
   std::uint64_t expect(std::size_t count) noexcept {
-    missing_.store(count, sync::relaxed);  // relaxed: the start of a thread publishes it
+    missing_.store(count + 1, sync::relaxed);  // relaxed: the start of a thread publishes it
     return ++batch_;
   }
 
-  /// The calling thread has come.
+  /// The calling thread has come: one of the batch, or the one that has started them all.
   [[nodiscard]] turn arrive() noexcept {
     // (1) acq_rel-sub; pairs with acq_rel-or (2), acq_rel-sub (1). Publishes: what the thread has
-    // written of itself, to who lets the batch in; what that one wrote, to who is late.
+    // written of itself, and its starter of it, to who lets the batch in; what that one wrote, to
+    // who is late.
     const std::size_t before = missing_.fetch_sub(1, sync::acq_rel);
     if ((before & let_in_bit) != 0) return turn::late;
     return before == 1 ? turn::last : turn::early;
