@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "model/explore.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -142,6 +143,12 @@ std::string place_text(source_line at) {
   return std::string(slash != nullptr ? slash + 1 : at.file) + ":" + std::to_string(at.line) + "=";
 }
 
+/// VELTRIX_MODEL_SCALE: how many times as far a search goes before it gives up.
+std::uint64_t search_scale() {
+  const char* const factor = std::getenv("VELTRIX_MODEL_SCALE");
+  return factor == nullptr ? 1 : std::max(1ull, std::strtoull(factor, nullptr, 10));
+}
+
 std::string grouped(std::uint64_t number) {
   std::string text = std::to_string(number);
   for (std::size_t at = text.size(); at > 3; at -= 3)
@@ -184,6 +191,8 @@ findings detail::explore(const exploration& wanted, void (*body)(void*), void* a
     if (ended == outcome::failed) tell_failure(found, body, argument, place);
     return found;
   }
+  const std::uint64_t most_schedules = wanted.most_schedules * search_scale();
+  const double most_seconds = wanted.most_seconds * static_cast<double>(search_scale());
   const bool counts_all = wanted.how == search_kind::depth_first;
   for (;;) {
     ended = the.execute(body, argument);
@@ -197,8 +206,8 @@ findings detail::explore(const exploration& wanted, void (*body)(void*), void* a
       break;
     }
     const std::uint64_t run = found.schedules + found.pruned;
-    if (run >= wanted.most_schedules) break;
-    if (run % 4096 == 0 && processor_seconds() - had > wanted.most_seconds) break;
+    if (run >= most_schedules) break;
+    if (run % 4096 == 0 && processor_seconds() - had > most_seconds) break;
   }
   found.steps = the.steps();
   found.seconds = seconds_since(start);

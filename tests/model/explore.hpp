@@ -24,7 +24,8 @@
 
 namespace veltrix_model {
 
-/// What to explore, how far, and when to stop.
+/// What to explore, how far, and when to stop. Where the environment has VELTRIX_MODEL_SCALE=n,
+/// every search goes n times as far before it gives up.
 struct exploration : search_options {
   std::uint64_t most_schedules = 20'000'000;  ///< executions; a search that ends here says so
   double most_seconds = 60;  ///< of the processor: a busy machine ends no search early

@@ -2,8 +2,10 @@
 // corrected twin.
 // SPDX-License-Identifier: BSL-1.0
 #include <atomic>
+#include <cstdlib>
 #include <map>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "model/explore.hpp"
@@ -687,4 +689,26 @@ TEST_CASE("explorer runs as many schedules as counted by hand") {
     together([&] { x.store(1, relaxed); }, [&] { y.store(1, relaxed); });
   });
   CHECK(apart.schedules == 1);
+}
+
+TEST_CASE("explorer goes on with a search that gave up when VELTRIX_MODEL_SCALE asks for more") {
+  const auto stores = [] {
+    atomic<int> x = 0;
+    together([&] { x.store(1, relaxed); }, [&] { x.store(2, relaxed); });
+  };
+  const std::uint64_t all = explore({{.preemptions = 100}}, stores).schedules;
+  REQUIRE(all > 2);
+  exploration first{{.preemptions = 100}};
+  first.most_schedules = 2;
+  const char* const given = std::getenv("VELTRIX_MODEL_SCALE");
+  const std::string before = given != nullptr ? given : "1";
+  REQUIRE(::setenv("VELTRIX_MODEL_SCALE", "1", 1) == 0);
+  const findings as_told = explore(first, stores);
+  REQUIRE(::setenv("VELTRIX_MODEL_SCALE", "1000", 1) == 0);
+  const findings further = explore(first, stores);
+  REQUIRE(::setenv("VELTRIX_MODEL_SCALE", before.c_str(), 1) == 0);
+  CHECK_FALSE(as_told.exhausted);
+  CHECK(as_told.schedules == 2);
+  CHECK(further.exhausted);
+  CHECK(further.schedules == all);
 }
