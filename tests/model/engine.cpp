@@ -88,6 +88,10 @@ void engine::begin_search(const search_options& options) {
   sleeping_ = options.how == search_kind::depth_first && options.preemptions < 0 &&
               options.early_timeouts == 0 && options.spurious_wakeups == 0 &&
               options.may_freeze == 0;
+  // Which allocation fails depends on the order of all of them.
+  states_.begin_search(options.how == search_kind::depth_first && options.preemptions >= 0 &&
+                           options.fail_allocation == 0 && !options.every_order,
+                       options.stale_reads != 0);
   length_ = replay_ = 0;
   execution_ = 0;
   all_steps_ = 0;
@@ -109,12 +113,14 @@ outcome engine::execute(void (*body)(void*), void* argument) {
   position_ = 0;
   trace_length_ = 0;
   outcome_ = outcome::running;
+  repeats_ = false;
   if (options_.how != search_kind::depth_first && !replaying_) {
     length_ = 0;
     for (unsigned i = 0; i < options_.change_points; ++i)
       change_at_[i] = static_cast<std::uint32_t>(random() % longest_);
   }
   heap.begin(in_warm_up(), options_.fail_allocation);
+  states_.begin_execution();
   thread_count_ = 1;
   thread_state& main = threads_[0];
   main.now = main.released = main.read = view{};
@@ -144,7 +150,7 @@ outcome engine::execute(void (*body)(void*), void* argument) {
     }
   }
   heap.end();
-  return outcome_;
+  return repeats_ && outcome_ == outcome::complete ? outcome::pruned : outcome_;
 }
 
 void engine::enter() noexcept {
@@ -224,6 +230,7 @@ unsigned engine::start(void (*body)(void*), void* argument) {
   joining_[id].of = 0;
   priority_[id] = static_cast<std::uint8_t>(16 + random() % 64);
   begin_epoch();
+  states_.begin_thread(id, current_);
   live_ |= only(id);
   prepare_fiber(child.place, &engine::enter, stacks_ + id * stack_bytes, stack_bytes);
   switch_to(id);  // comes back when the child has its first operation before it
@@ -257,6 +264,7 @@ void engine::fence_all_threads() noexcept {
   for (unsigned i = 0; i < thread_count_; ++i)
     fenced_.join(threads_[i].now.happened);
   ++ordered_;
+  if (options_.stale_reads != 0) states_.everywhere(2 * max_threads);  // else nobody can tell
   for (unsigned i = 0; i < thread_count_; ++i) {
     threads_[i].now.visible.join(fenced_);
     threads_[i].now.fence = ordered_;
@@ -277,6 +285,7 @@ void engine::enter_wait(unsigned id, void (*end)(void*, unsigned), void* conditi
 }
 
 void engine::wake_early(unsigned id) noexcept {
+  states_.everywhere(2 * id + unsigned{threads_[id].timed_out});
   waiting_ &= static_cast<thread_set>(~only(id));
   timed_ &= static_cast<thread_set>(~only(id));
   wait_[id].end(wait_[id].condition, id);
@@ -330,6 +339,41 @@ void engine::nobody_can_go_on() {
     if (used >= sizeof text) break;
   }
   fail("%s%s", asleep ? "deadlock (lost wake-up)" : "deadlock", text);
+}
+
+// --- states ---
+
+void engine::remember_step() noexcept {
+  const operation& op = self().pending;
+  states_.local(current_,
+                static_cast<std::uint64_t>(op.at.line) * 16 + static_cast<unsigned>(op.what));
+  if (op.what == action::join) {
+    states_.join(current_,
+                 static_cast<unsigned>(static_cast<const thread_state*>(op.object) - threads_));
+  } else if (op.what == action::load) {
+    states_.read(current_, op.object);
+  } else if (op.object != nullptr) {
+    states_.write(current_, op.object);
+  }
+  if (ordered(op)) states_.seq_cst(current_);
+}
+
+/// Whether the search has had this choice of threads before, with the same to follow.
+bool engine::was_here(bool can_stay) noexcept {
+  if (in_warm_up() || replaying_) return false;
+  std::uint64_t state = states_.state();
+  for (unsigned i = 0; i < thread_count_; ++i) {
+    const operation& next = threads_[i].pending;
+    state = state_memory::mix(
+        state, static_cast<std::uint64_t>(next.at.line) * 16 + static_cast<unsigned>(next.what));
+  }
+  // Who may go on without a preemption, at once or when its wait ends early.
+  const bool stays = can_stay || (waiting_ & only(current_)) != 0;
+  state = state_memory::mix(state, stays ? current_ : max_threads);
+  state = state_memory::mix(state, std::uint64_t{yielded_} << 32 | std::uint64_t{frozen_} << 16);
+  state = state_memory::mix(
+      state, std::uint64_t{stale_left_} << 40 | std::uint64_t{early_left_} << 20 | spurious_left_);
+  return states_.was_in(state, preemptions_);
 }
 
 // --- the search ---
@@ -417,7 +461,10 @@ unsigned engine::decide_thread(thread_set ready, std::uint32_t options) {
                                ? current_
                                : static_cast<unsigned>(std::countr_zero(options));
     taken = plain;
-    if (!std::has_single_bit(options)) {
+    const bool several = !std::has_single_bit(options);
+    // What repeats is run to its end: it may have to put back what is kept between executions.
+    if (several && states_.on() && !repeats_) repeats_ = was_here(can_stay);
+    if (several && !repeats_) {
       if (options_.how == search_kind::uniform) taken = uniform_of(options);
       if (options_.how == search_kind::priorities) taken = highest_of(options);
       push(options_.how == search_kind::depth_first ? options & ~(1u << taken) : 0, taken, true);
@@ -429,6 +476,7 @@ unsigned engine::decide_thread(thread_set ready, std::uint32_t options) {
 
 unsigned engine::choose_value(unsigned count) {
   if (position_ < replay_) return path_[position_++].taken;
+  if (repeats_) return 0;
   if (options_.how == search_kind::depth_first) {
     push(((1u << count) - 1) & ~1u, 0, false);
     return 0;

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "model/fiber.hpp"
+#include "model/state_memory.hpp"
 #include "model/views.hpp"
 
 namespace veltrix_model {
@@ -111,6 +112,7 @@ struct search_options {
   unsigned early_timeouts = 0;    ///< most timed waits that end although others could go on
   unsigned spurious_wakeups = 0;  ///< most waits that end for no reason
   thread_set may_freeze = 0;      ///< threads of which one may stop for ever at any operation
+  bool every_order = false;       ///< with a bound: goes on from equal states each time
   bool ordered_fences = false;    ///< asymmetric fences without membarrier
   unsigned change_points = 3;     ///< priorities: the depth of the bugs looked for; at most 16
   unsigned most_steps = 20'000;   ///< more in one execution is a livelock; at most 30,000
@@ -168,7 +170,16 @@ class engine {
   }
 
   /// One of `count` values (0 is the plain one); counts against nothing.
-  unsigned choose(unsigned count) { return count < 2 ? 0 : choose_value(count); }
+  unsigned choose(unsigned count) {
+    if (count < 2) return 0;
+    const unsigned chosen = choose_value(count);
+    observe(chosen);
+    return chosen;
+  }
+  /// The running thread has learnt something that is no value of an object: whether a thread ended.
+  void observe(std::uint64_t what) noexcept {
+    if (states_.on()) states_.observe(current_, what);
+  }
 
   /// Whether this execution may still read an old value.
   [[nodiscard]] bool stale_allowed() const noexcept { return stale_left_ != 0; }
@@ -224,9 +235,12 @@ class engine {
 
   void tick() noexcept {
     begin_epoch();
+    if (states_.on()) remember_step();
     if (tracing_) [[unlikely]]
       trace_step();
   }
+  void remember_step() noexcept;
+  [[nodiscard]] bool was_here(bool can_stay) noexcept;
   void reschedule() {
     const unsigned next = pick();
     if (next != current_) switch_to(next);
@@ -267,6 +281,9 @@ class engine {
   unsigned position_ = 0, length_ = 0, replay_ = 0;
   outcome outcome_ = outcome::running;
   bool sleeping_ = false;  // sleep sets are in use
+  state_memory states_;
+  bool repeats_ =
+      false;  // from here on the execution is one that was run: its choices do not count
   std::uint64_t all_steps_ = 0;
   std::uint64_t random_ = 1;
   std::uint8_t priority_[max_threads] = {};

@@ -36,7 +36,7 @@ struct findings {
   bool failed = false;
   bool exhausted = false;       ///< every execution within the bounds was run
   std::uint64_t schedules = 0;  ///< complete executions
-  std::uint64_t pruned = 0;     ///< executions cut short because an equal one was run
+  std::uint64_t pruned = 0;     ///< executions that, from some step on, repeat another
   std::uint64_t steps = 0;
   double seconds = 0;
   std::string what;  ///< of the failure

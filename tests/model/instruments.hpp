@@ -773,7 +773,10 @@ inline long this_thread_number() noexcept {
   return static_cast<long>(the.current());
 }
 inline bool thread_is_listed(long number) noexcept {
-  return the.running() && !the.finished(static_cast<unsigned>(number));
+  if (!the.running()) return false;
+  const bool ended = the.finished(static_cast<unsigned>(number));
+  the.observe(ended);
+  return !ended;
 }
 
 /// Places of per_thread<>() given so far: one for each tag.

@@ -56,7 +56,8 @@ KINDS = {
     "asan": Kind(("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")),
     "model": Kind(("-O2", "-DVELTRIX_MODEL=<model/instruments.hpp>"),
                   ("tests/support/catch_main.cpp", "tests/model/engine.cpp",
-                   "tests/model/explore.cpp", "tests/model/fiber.cpp", "tests/model/heap.cpp")),
+                   "tests/model/explore.cpp", "tests/model/fiber.cpp", "tests/model/heap.cpp",
+                   "tests/model/state_memory.cpp")),
     "fuzz": Kind((), ("fuzz/replay.cpp",), ("--random", "300", "--seed", "1")),
 }
 # What every test includes and no mutant changes: compiled once per variant.
