@@ -1,6 +1,7 @@
-// elastic_pool: tasks posted in every way, sizes changed, threads refused, drained, stopped; with a
-// few real threads. Tasks throw and post again. Model: how often each task must have run once the
-// pool is drained or gone, and the size and generation after each resize.
+// elastic_pool: tasks posted in every way, loops, groups and nested calls, sizes changed while
+// calls go on, threads refused, drained, stopped; with a few real threads. Tasks and hooks throw,
+// tasks post again. Model: how often each task must have run once the pool is drained or gone, the
+// calls of a tree, which exception comes out of it, size and generation after each resize.
 // SPDX-License-Identifier: BSL-1.0
 #include <atomic>
 #include <cerrno>
@@ -11,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -51,6 +53,9 @@ class session {
     options.min_workers = least_;
     options.max_workers = most_;
     options.on_exception = [this](const std::exception_ptr&) { ++failures_; };
+    throws_in_hooks_ = from.one_in(4);
+    options.on_start = [this](std::size_t) { hook(started_); };
+    options.on_stop = [this](std::size_t) { hook(ended_); };
     options.start_fault = [this](std::size_t nth) { return nth == refused_thread_ ? EAGAIN : 0; };
     pool_.emplace(size_, std::move(options));
   }
@@ -67,7 +72,7 @@ class session {
   static constexpr int most_steps = 48;
 
   void step() {
-    switch (from_.below(14)) {
+    switch (from_.below(18)) {
       case 0:
       case 1:
       case 2: return post();
@@ -81,6 +86,10 @@ class session {
       case 10: return parallel();
       case 11: return group();
       case 12: return take_handle();
+      case 13:
+      case 14: return invoke();
+      case 15: return invoke_beside_resize();
+      case 16: return block();
       default:
         if (!from_.one_in(6)) return;
         trace::add("stop");
@@ -249,8 +258,106 @@ class session {
     agree(told.generation, generation_, "the generation told");
   }
 
+  /// A tree of calls: each node splits into two or three, which split again, or calls one leaf.
+  struct tree {
+    std::size_t depth;
+    std::size_t wide;     // nodes with an even number have three parts
+    std::size_t thrower;  // the leaf that throws; those after it too, if `others_throw`
+    bool others_throw;
+    std::atomic<int> calls[27] = {};  // of each leaf
+  };
+  struct leaf_failure {
+    std::size_t leaf;
+  };
+  static std::size_t leaves(const tree& of, std::size_t depth) {
+    std::size_t count = 1;
+    for (; depth != 0; --depth)
+      count *= of.wide;
+    return count;
+  }
+  void split(tree& of, std::size_t depth, std::size_t first) {
+    if (depth == 0) {
+      of.calls[first].fetch_add(1, std::memory_order_relaxed);
+      if (first == of.thrower || (of.others_throw && first > of.thrower)) throw leaf_failure{first};
+      return;
+    }
+    const std::size_t part = leaves(of, depth - 1);
+    const auto nth = [&](std::size_t i) {
+      return [this, &of, depth, from = first + i * part] { split(of, depth - 1, from); };
+    };
+    of.wide == 2 ? pool_->parallel_invoke(nth(0), nth(1))
+                 : pool_->parallel_invoke(nth(0), nth(1), nth(2));
+  }
+  tree draw_tree() {
+    const std::size_t depth = 1 + from_.below(3), wide = 2 + from_.below(2);
+    const bool throws = from_.one_in(3);
+    return {depth, wide, throws ? from_.below(27) : none, throws && from_.flag()};
+  }
+  /// Calls the tree, in a task or not. The first that threw, in order, comes out; the others are
+  /// the handler's.
+  void call_tree(tree& of, bool in_task) {
+    std::size_t thrown = none;
+    const auto call = [&] {
+      try {
+        split(of, of.depth, 0);
+      } catch (const leaf_failure& failed) {
+        thrown = failed.leaf;
+      }
+    };
+    if (in_task && !stopped_) {
+      pool_->submit(call).get();
+    } else {
+      call();
+    }
+    const std::size_t count = leaves(of, of.depth);
+    for (std::size_t i = 0; i < count; ++i)
+      agree(of.calls[i].load(), 1, "parallel_invoke makes each call once, before it returns");
+    if (of.thrower >= count) return agree(thrown, none, "nothing was thrown");
+    agree(thrown, of.thrower, "the first that threw, in the order of the calls, comes out");
+    if (of.others_throw) expected_failures_ += count - 1 - of.thrower;
+  }
+  void invoke() {
+    trace::add("parallel_invoke");
+    tree all = draw_tree();
+    call_tree(all, from_.flag());
+  }
+  /// The tree is called on another thread while this one changes the size.
+  void invoke_beside_resize() {
+    trace::add("parallel_invoke beside a resize");
+    tree all = draw_tree();
+    const bool in_task = from_.flag();
+    std::thread caller([&] { call_tree(all, in_task); });
+    resize_to();
+    caller.join();
+  }
+  /// A task says that it blocks: it is counted while it does, and no longer.
+  void block() {
+    if (stopped_) return;
+    trace::add("blocking_scope");
+    const bool inside = pool_
+                            ->submit([this] {
+                              const veltrix::blocking_scope scope(*pool_);
+                              return pool_->stats().blocked == 1;
+                            })
+                            .get();
+    require(inside, "one task blocks");
+    const veltrix::blocking_scope outside(*pool_);
+    agree(pool_->stats().blocked, 0U, "nobody blocks, and who is no worker does not count");
+  }
+
+  void hook(std::atomic<std::size_t>& times) {
+    times.fetch_add(1);
+    if (!throws_in_hooks_) return;
+    hook_failures_.fetch_add(1);
+    throw std::runtime_error("a hook fails");
+  }
+
   void drain() {
     trace::add("drain");
+    if (from_.one_in(4)) {  // late already: true only if nothing is left
+      if (pool_->drain(veltrix::steady_clock::now())) all_ran();
+      return;
+    }
     require(pool_->drain(), "a drain without a deadline succeeds");
     all_ran();
   }
@@ -295,7 +402,8 @@ class session {
     agree(stats.busy, 0U, "stats: busy, once drained");
     agree(stats.posted, stats.completed, "stats: all that was posted is completed");
     require(stats.posted >= accepted_ + nested_accepted_.load(), "stats: posted");
-    agree(failures_.load(), expected_failures_, "each failure reached the handler");
+    agree(failures_.load(), expected_failures_ + hook_failures_.load(),
+          "each failure reached the handler");
   }
 
   void finish() {
@@ -308,9 +416,11 @@ class session {
       all_ran();
     }
     pool_.reset();
+    agree(started_.load(), ended_.load(), "each worker that began has ended");
     for (const job& each : jobs_)
       agree(each.runs.load(), 1, "an accepted task runs exactly once, the destructor sees to it");
-    agree(failures_.load(), expected_failures_, "each failure reached the handler");
+    agree(failures_.load(), expected_failures_ + hook_failures_.load(),
+          "each failure reached the handler");
   }
 
   static constexpr std::size_t none = ~std::size_t{0};
@@ -331,6 +441,10 @@ class session {
   std::atomic<std::uint64_t> nested_runs_{0};
   std::atomic<std::uint64_t> nested_accepted_{0};
   std::atomic<std::size_t> refused_thread_{none};
+  bool throws_in_hooks_ = false;
+  std::atomic<std::size_t> started_{0};
+  std::atomic<std::size_t> ended_{0};
+  std::atomic<std::size_t> hook_failures_{0};
   std::optional<veltrix::elastic_pool> pool_;  // last: its threads use the others
 };
 
