@@ -1,5 +1,8 @@
 // idle_workers explored: no work is left beside sleepers, whoever makes it and whoever searches.
 // SPDX-License-Identifier: BSL-1.0
+#include <cstdint>
+#include <cstdio>
+
 #include "model/support.hpp"
 #include "veltrix/detail/idle_workers.hpp"
 
@@ -80,13 +83,17 @@ class site {
   var<int> in_hand_ = 0;
 };
 
+/// Exhausted, or searched for a while where that takes too long.
+enum class far : std::uint8_t { to_its_end, for_a_while };
+
 template <class Body>
-void check(const char* name, int preemptions, Body body) {
+void check(const char* name, int preemptions, Body body, far how = far::to_its_end) {
   for (const bool fenced : {false, true}) {
     exploration wanted{{.preemptions = preemptions, .stale_reads = 1, .ordered_fences = fenced}};
-    wanted.most_schedules = 200'000;
+    wanted.most_schedules = how == far::to_its_end ? 1'000'000 : 200'000;
     std::printf("%s: ", fenced ? "fenced" : "membarrier");
-    check_searched(name, explore(wanted, body), 200'000);
+    const findings seen = explore(wanted, body);
+    how == far::to_its_end ? check_exhausted(name, seen) : check_searched(name, seen, 200'000);
     // Stale reads and many switches together, which the search above comes to last.
     exploration sample{{.stale_reads = 2, .ordered_fences = fenced}};
     sample.how = search_kind::priorities;
@@ -126,6 +133,19 @@ TEST_CASE("idle_workers model: two injected at once bring two workers") {
   });
 }
 
+TEST_CASE("idle_workers model: one pushed and one injected by the same thread bring two workers") {
+  check("idle_workers 1 pushed, then 1 injected, bound 2", 2, [] {
+    site here(2, 2);
+    idle_workers::seat seats[2];
+    together(
+        [&] {
+          here.push();
+          here.inject();
+        },
+        [&] { here.work(seats[0]); }, [&] { here.work(seats[1]); });
+  });
+}
+
 TEST_CASE("idle_workers model: one pushed beside an injected one bring both workers") {
   const auto body = [] {
     site here(2, 2);
@@ -133,5 +153,6 @@ TEST_CASE("idle_workers model: one pushed beside an injected one bring both work
     together([&] { here.push(); }, [&] { here.inject(); }, [&] { here.work(seats[0]); },
              [&] { here.work(seats[1]); });
   };
-  check("idle_workers 1 pushed, 1 injected, bound 2", 2, body);
+  check("idle_workers 1 pushed, 1 injected, bound 1", 1, body);
+  check("idle_workers 1 pushed, 1 injected, bound 2", 2, body, far::for_a_while);
 }
