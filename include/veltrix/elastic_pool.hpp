@@ -3,8 +3,8 @@
 // Not for: per-key order (keyed_executor.hpp), or timers.
 // Threads: all members may be called from any thread, tasks of the pool included.
 // Progress: posting is lock-free but for waking a worker; try_post() never waits for room. Changes
-//   of the size, stats() and drain() take a lock that
-//   no post and no start of a task takes; parallel_for and blocking_scope take it for a moment.
+//   of the size, stats() and drain() take a lock that no post and no start of a task takes;
+//   parallel_for and blocking_scope take it for a moment.
 // Callbacks: tasks, hooks and the exception handler run with no lock held; only a hook's post to a
 //   full queue moves a task's capture of at most 48 bytes under a lock.
 // Exceptions: std::invalid_argument and std::system_error from the constructor; std::bad_alloc with
