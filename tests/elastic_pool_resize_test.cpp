@@ -574,3 +574,26 @@ TEST_CASE("elastic_pool names its answers as the code does") {
   CHECK(std::string(name_of(refusal_code::epoch_changed)) == "epoch_changed");
   CHECK(std::string(name_of(refusal_code::bad_request)) == "bad_request");
 }
+
+TEST_CASE("elastic_pool acknowledges a shrink after the hooks of those that left") {
+  std::atomic<bool> ended{false};
+  elastic_pool pool(2, {.on_stop = [&](std::size_t) {
+                      std::this_thread::sleep_for(
+                          30ms);  // sleep: an ack that does not wait comes before it is over
+                      ended.store(true);
+                    }});
+  const auto told = pool.resize_to(1, {.deadline = steady_clock::now() + 60s});
+  CHECK(told);
+  CHECK(ended.load());
+}
+
+TEST_CASE("elastic_pool keeps no worker waiting for the last hook of another") {
+  std::latch ends(1);
+  std::atomic<bool> ran{false};
+  elastic_pool pool(2, {.on_stop = [&](std::size_t) { ends.wait(); }});
+  CHECK(pool.resize_to(1, {.deadline = steady_clock::now()}).target == 1);
+  CHECK(eventually([&] { return pool.stats().running == 1; }));
+  CHECK(pool.post([&] { ran.store(true); }));
+  CHECK(eventually([&] { return ran.load(); }));
+  ends.count_down();
+}
