@@ -15,6 +15,7 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #include "support/allocations.hpp"
@@ -216,6 +217,17 @@ TEST_CASE("native_thread runs on the stack it is given, and the next one does to
     CHECK_FALSE(is_resident(deep_page));
     CHECK(is_resident(static_cast<char*>(stack.base()) + stack.bytes() - 4096));
   }
+}
+
+TEST_CASE("thread_stack has a guarded page below it") {
+  seam::thread_stack stack;
+  REQUIRE(stack.reserve(65'536) == 0);
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  CHECK(::write(ends[1], stack.base(), 1) == 1);
+  CHECK(::write(ends[1], static_cast<char*>(stack.base()) - 1, 1) == -1);  // it cannot be read
+  ::close(ends[0]);
+  ::close(ends[1]);
 }
 
 TEST_CASE("thread_stack says EAGAIN when it cannot have the memory, and takes another size") {
